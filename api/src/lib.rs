@@ -1,1 +1,5 @@
 //! Placeholder, replaced by the crate.
+
+mod join;
+
+pub use join::{JoinSecret, JoinString, JoinStringError, RootPin};
