@@ -1,6 +1,7 @@
 //! The compact right edge of a growing tree: all that appending needs, a few hundred bytes at any size.
 
 use crate::hash::{Hash, Sha256, empty_root, node_hash};
+use crate::proof::Tree;
 use crate::tile::{HEIGHT, TileNode};
 
 /// The roots of the perfect subtrees that make up a tree, largest first, and the number of leaves.
@@ -50,6 +51,11 @@ impl Frontier {
             Some(last) => from_the_right.fold(last, |right, left| node_hash(sha256, left, right)),
             None => empty_root(sha256),
         }
+    }
+
+    /// The size and the root together, as checkpoints and proofs take them.
+    pub fn tree(&self, sha256: Sha256) -> Tree {
+        Tree { size: self.size, root: self.root(sha256) }
     }
 
     /// The size as 8 bytes, big-endian, then the roots, 32 bytes each, largest subtree first.

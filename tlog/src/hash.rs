@@ -36,6 +36,20 @@ impl Hash {
     pub const LEN: usize = 32;
 }
 
+impl AsRef<[u8]> for Hash {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<u8>> for Hash {
+    type Error = HashError;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, HashError> {
+        bytes.try_into().map(Self).map_err(|_| HashError)
+    }
+}
+
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&STANDARD.encode(self.0))
@@ -52,33 +66,32 @@ impl FromStr for Hash {
     type Err = HashError;
 
     fn from_str(text: &str) -> Result<Self, HashError> {
-        let bytes = STANDARD.decode(text).map_err(|_| HashError)?;
-        Ok(Self(bytes.try_into().map_err(|_| HashError)?))
+        STANDARD.decode(text).map_err(|_| HashError)?.try_into()
     }
 }
 
-/// Text that is not the base64 of 32 bytes.
+/// Not 32 bytes, or text that is not the base64 of 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("wanted a hash: 32 bytes in standard base64, 44 characters")]
 pub struct HashError;
 
 /// The hash of a leaf.
 ///
-/// RFC 6962 §2.1: "MTH({d(0)}) = SHA-256(0x00 || d(0))".
+/// RFC 6962 §2.1: `MTH({d(0)}) = SHA-256(0x00 || d(0))`.
 pub fn leaf_hash(sha256: Sha256, data: &[u8]) -> Hash {
     sha256.digest(&[&[0x00], data])
 }
 
 /// The hash of an inner node.
 ///
-/// RFC 6962 §2.1: "MTH(D[n]) = SHA-256(0x01 || MTH(D[0:k]) || MTH(D[k:n]))".
+/// RFC 6962 §2.1: `MTH(D[n]) = SHA-256(0x01 || MTH(D[0:k]) || MTH(D[k:n]))`.
 pub fn node_hash(sha256: Sha256, left: Hash, right: Hash) -> Hash {
     sha256.digest(&[&[0x01], &left.0, &right.0])
 }
 
 /// The root of the tree without leaves.
 ///
-/// RFC 6962 §2.1: "The hash of an empty list is the hash of an empty string: MTH({}) = SHA-256()."
+/// RFC 6962 §2.1: "The hash of an empty list is the hash of an empty string: `MTH({}) = SHA-256()`."
 pub fn empty_root(sha256: Sha256) -> Hash {
     sha256.digest(&[])
 }

@@ -2,7 +2,7 @@
 //!
 //! One module a specification: RFC 6962 hashes, trees and proofs ([`Frontier`], [`ProofPlan`], [`verify_inclusion`],
 //! [`verify_consistency`]); C2SP tiles ([`Tile`], [`Bundle`]), signed notes ([`Note`]), checkpoints ([`Checkpoint`]) and
-//! proof files ([`TlogProof`]). And what the leaves of this log commit to: `Record`s of decisions, salted.
+//! proof files ([`TlogProof`]). And what the leaves of this log commit to: [`Record`]s of decisions, salted ([`Entry`]).
 //!
 //! Nothing here does I/O, reads a clock, draws randomness or names a cryptographic library: SHA-256, signing and
 //! verifying come in as arguments.
@@ -11,20 +11,30 @@
     allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that meets the unexpected shall panic")
 )]
 
+mod canonical;
 mod checkpoint;
+mod decision;
+mod entry;
 mod frontier;
 mod hash;
 #[cfg(test)]
 mod naive;
 mod note;
 mod proof;
+mod record;
 mod tile;
 mod tlog_proof;
+mod wire;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use decision::{
+    Action, ActionError, CrlPublished, Decision, Facts, Issued, LastHead, LogRestarted, Renewed, Resumed, Revoked,
+};
+pub use entry::{Commitment, Entry};
 pub use frontier::{Frontier, FrontierError};
 pub use hash::{Hash, HashError, Sha256, empty_root, leaf_hash, node_hash};
 pub use note::{Note, NoteError, VerifierKey, VerifierKeyError};
 pub use proof::{ProofError, ProofPlan, ProveError, Tree, root_from_tiles, verify_consistency, verify_inclusion};
+pub use record::{Actor, ActorError, Record, RecordError};
 pub use tile::{Bundle, Tile, TileError, TileNode};
 pub use tlog_proof::{TlogProof, TlogProofError};

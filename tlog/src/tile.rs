@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(tiles(0), [vec![256; 273], vec![112]].concat());
         assert_eq!(tiles(1), [256, 17]);
         assert_eq!(tiles(2), [1]);
-        assert_eq!(tiles(3), []);
+        assert!(tiles(3).is_empty());
         assert_eq!(Tile::holding(8, 0, u64::MAX), None);
     }
 
