@@ -119,7 +119,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::naive;
+    use crate::naive::{self, SHA256};
     use crate::note::tests::{Signer, verify};
 
     const ORIGIN: &str = "example.org/epoch/1";
@@ -151,6 +151,18 @@ mod tests {
         assert_eq!(Checkpoint::open(&grown, ORIGIN, std::slice::from_ref(&key), verify), Err(failed));
         let other = CheckpointError::OtherLog { wanted: "example.org/epoch/2".into(), got: ORIGIN.into() };
         assert_eq!(Checkpoint::open(&note.parse().unwrap(), "example.org/epoch/2", &[key], verify), Err(other));
+    }
+
+    #[test]
+    fn reads_what_go_signed() {
+        // Made with golang.org/x/mod/sumdb/note: the empty tree, signed by the log and by a stranger.
+        let key = VerifierKey::parse(SHA256, "go.example/log+d9bebb21+Af0XJDhaoMdbZPt4zWAvodmR/ev3axPFjtcC6sg16fYY");
+        let note = "go.example/log\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\nextension\n\n\
+            — go.example/log 2b67IWd0GiLzHuyan8ZTvKFC7Kg+yWShzzCEGnuj5uAxJwuVlbXXWQJGQzKey50yIGCbiVlN3PfRpTaxrba1JVGJxQE=\n\
+            — stranger.example lSUBWJxMo+FXUZATOIFF6oOqdbr4oV2OndcEOUiAA09eWI2TwP4b0xnN1cWMAK8bJUpmsyTYCBOPN9YaTuucZU0cSw4=\n";
+        let checkpoint = Checkpoint::open(&note.parse().unwrap(), "go.example/log", &[key.unwrap()], verify).unwrap();
+        assert_eq!(checkpoint.tree(), Tree { size: 0, root: naive::root(&[]) });
+        assert_eq!(checkpoint.extensions(), ["extension"]);
     }
 
     #[test]
