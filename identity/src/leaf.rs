@@ -249,6 +249,8 @@ impl<'a> Extensions<'a> {
             if !constraints.at_end() && constraints.boolean()? {
                 return Err(LeafError::Authority);
             }
+            // RFC 5280 §4.2.1.9: MUST NOT include pathLenConstraint unless cA is asserted.
+            constraints.finish()?;
         }
         // X509-SVID §4.3: key usage MUST be set on every SVID, and be critical.
         let (value, critical) = self.key_usage.ok_or(LeafError::KeyUsage("absent"))?;

@@ -95,6 +95,10 @@ fn spell(bytes: &[u8]) -> Result<String, PathRefused> {
         b"." | b".." => return Err(PathRefused::DotSegment),
         _ => {}
     }
+    // An overlong `/` or `.` is a separator to a lenient reader and none to a strict one (RFC 3629 §10).
+    if std::str::from_utf8(bytes).is_err() {
+        return Err(PathRefused::Utf8);
+    }
     let mut spelled = String::with_capacity(bytes.len());
     for &byte in bytes {
         match byte {
@@ -132,6 +136,8 @@ pub enum PathRefused {
     Wildcard,
     /// A `;` parameter.
     Parameter,
+    /// Bytes that are no UTF-8.
+    Utf8,
 }
 
 impl fmt::Display for PathRefused {
@@ -146,6 +152,7 @@ impl fmt::Display for PathRefused {
             Self::Encoding => "the path has a '%' without two hex digits",
             Self::Wildcard => "the path has a '*'",
             Self::Parameter => "the path has a ';' parameter",
+            Self::Utf8 => "the path is not UTF-8",
         })
     }
 }

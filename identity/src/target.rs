@@ -50,16 +50,18 @@ pub enum Target {
 impl Target {
     /// Whether the certificate is one of those named; with `cascade`, also whether it descends from one.
     ///
-    /// Decided from the certificate alone. Order is not: see [`crate::Revocation::hits`].
+    /// Decided from the certificate alone. Order is not: see [`crate::Revocation::hits`]. Nor is the trust domain: an
+    /// issuer's targets name certificates of its own.
     pub fn matches(&self, certificate: &Certificate, cascade: bool) -> bool {
         self.matches_itself(certificate)
+            || (cascade && self.names_parent(&certificate.spiffe_id))
             || (cascade
                 && certificate.grant.iter().flat_map(|grant| &grant.chain).any(|ancestor| match self {
                     Self::Serial(serial) => ancestor.serial == *serial,
                     Self::Lineage(lineage) => ancestor.lineage == *lineage,
                     Self::Grant(grant) => ancestor.grant == *grant,
                     Self::Authority(authority) => ancestor.authority == *authority,
-                    _ => self.names(&ancestor.spiffe_id),
+                    _ => self.names(&ancestor.spiffe_id) || self.names_parent(&ancestor.spiffe_id),
                 }))
     }
 
@@ -86,10 +88,21 @@ impl Target {
     /// Whether the target names the principal of this SPIFFE ID.
     fn names(&self, spiffe_id: &SpiffeId) -> bool {
         match (self, spiffe_id.principal()) {
-            (Self::Instance(wanted), Principal::Agent { instance, .. }) => instance == *wanted,
-            (Self::Agent(wanted), Principal::Agent { name, .. } | Principal::Shared(name)) => name == wanted.as_str(),
+            (Self::Instance(wanted), Principal::Agent { instance, sub: None, .. }) => instance == *wanted,
+            (Self::Agent(wanted), Principal::Agent { name, sub: None, .. } | Principal::Shared(name)) => {
+                name == wanted.as_str()
+            }
             (Self::Service(wanted), Principal::Service(name)) => name == wanted.as_str(),
             (Self::Admin(wanted), Principal::Admin(name)) => name == wanted.as_str(),
+            _ => false,
+        }
+    }
+
+    /// Whether the target names the agent that this SPIFFE ID stands below.
+    fn names_parent(&self, spiffe_id: &SpiffeId) -> bool {
+        match (self, spiffe_id.principal()) {
+            (Self::Instance(wanted), Principal::Agent { instance, sub: Some(_), .. }) => instance == *wanted,
+            (Self::Agent(wanted), Principal::Agent { name, sub: Some(_), .. }) => name == wanted.as_str(),
             _ => false,
         }
     }
