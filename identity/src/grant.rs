@@ -42,6 +42,8 @@ pub struct Grant {
     pub chain: Vec<Ancestor>,
     /// How many more times it may be delegated, 0 to 7.
     pub depth_left: u8,
+    /// Whether the holder asked for fewer scopes than its record holds: such a grant never grows by renewal.
+    pub chosen: bool,
     /// Further conditions; one that a verifier does not know means refusal.
     pub constraints: Vec<Constraint>,
 }
@@ -120,6 +122,10 @@ impl Grant {
                 w.utf8(&self.attestation.method).octets(&self.attestation.digest).time(self.attestation.at);
             });
             w.unsigned_64(u64::from(self.depth_left));
+            // X.690 §11.5: a value equal to its DEFAULT is not encoded.
+            if self.chosen {
+                w.boolean(true);
+            }
             if !self.systems.is_empty() {
                 w.nested(context_constructed(0), |w| {
                     for system in &self.systems {
@@ -186,6 +192,7 @@ impl Grant {
                 depth @ 0..=DEPTH_MAX => u8::try_from(depth).unwrap_or(0),
                 _ => return Err(GrantError::Field("depth left")),
             },
+            chosen: if r.peek() == Some(der::BOOLEAN) { r.boolean()? } else { false },
             systems: list(&mut r, 0, |r| parse(r.utf8()?, "system"))?,
             on_behalf_of: match r.read_optional(context_constructed(1))? {
                 None => None,

@@ -27,6 +27,8 @@ struct GrantWire {
     attestation: Attestation,
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "chain")]
     chain: Vec<Ancestor>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    chosen: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "constraints")]
     constraints: Vec<Constraint>,
     depth_left: u8,

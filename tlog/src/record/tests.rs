@@ -34,6 +34,7 @@ pub(crate) fn certificate(agent: &str, id: u8, planned_at: u64) -> Certificate {
             task: None,
             chain: vec![],
             depth_left: 0,
+            chosen: false,
             constraints: vec![],
         }),
         serial: Serial::from_bytes(&[0x5c, id]).unwrap(),
