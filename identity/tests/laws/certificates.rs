@@ -35,6 +35,7 @@ pub(crate) fn plain_grant() -> Grant {
         task: None,
         chain: Vec::new(),
         depth_left: 0,
+        chosen: false,
         constraints: Vec::new(),
     }
 }
@@ -59,6 +60,7 @@ pub(crate) fn full_grant() -> Grant {
         }),
         chain: vec![ancestor(20, "planner"), ancestor(40, "writer")],
         depth_left: 7,
+        chosen: false,
         constraints: vec![Constraint { oid: vec![0x2b, 6, 1, 4, 1], value: vec![9, 9] }],
         seen: u64::MAX,
         ..plain_grant()

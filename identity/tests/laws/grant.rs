@@ -67,7 +67,7 @@ prop_compose! {
                 arguments,
             }),
             chain,
-            depth_left,
+            depth_left, chosen: false,
             constraints: constraints.into_iter().map(|(oid, value)| Constraint { oid, value }).collect(),
         }
     }
@@ -160,6 +160,6 @@ fn an_empty_list_has_no_encoding() {
 
 #[test]
 fn the_deepest_delegation_is_bounded() {
-    let deep = Grant { depth_left: 8, ..plain_grant() };
+    let deep = Grant { depth_left: 8, chosen: false, ..plain_grant() };
     assert_eq!(Grant::from_der(&deep.to_der()), Err(GrantError::Field("depth left")));
 }
