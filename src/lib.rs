@@ -1,1 +1,3 @@
 //! The service and the command line.
+
+pub mod refusal;

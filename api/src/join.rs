@@ -175,6 +175,23 @@ macro_rules! serde_as_text {
 
 serde_as_text!(JoinString, JoinSecret, RootPin);
 
+#[cfg(feature = "openapi")]
+macro_rules! schema_as_text {
+    ($($type:ident $example:literal),+ $(,)?) => {$(
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                use utoipa::openapi::schema::{ObjectBuilder, Type};
+                ObjectBuilder::new().schema_type(Type::String).examples([$example]).into()
+            }
+        }
+
+        impl utoipa::ToSchema for $type {}
+    )+};
+}
+
+#[cfg(feature = "openapi")]
+schema_as_text!(JoinString "https://ca.internal:8443#chj_h4oa47m…_3f1c0e7d…", JoinSecret "chj_h4oa47m…");
+
 /// The text is no join string, or the named part of it is none. Never holds what came: it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

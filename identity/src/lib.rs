@@ -15,6 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod actor;
 mod certificate;
 pub mod der;
 mod grant;
@@ -29,6 +30,7 @@ mod spiffe;
 mod target;
 mod timestamp;
 
+pub use actor::{Actor, ActorError};
 pub use certificate::Certificate;
 pub use grant::{Ancestor, Attestation, Constraint, GRANT_VERSION, Grant, GrantError, OnBehalfOf, Task};
 pub use id::{
@@ -63,6 +65,7 @@ macro_rules! serde_as_text {
 
 #[cfg(feature = "serde")]
 serde_as_text!(
+    Actor,
     ApprovalId,
     Effect,
     GrantId,
@@ -84,3 +87,82 @@ serde_as_text!(
     TokenId,
     TrustDomain,
 );
+
+/// Serde as a list, for the sets of this crate.
+#[cfg(feature = "serde")]
+macro_rules! serde_as_list {
+    ($($set:ty),+ $(,)?) => {$(
+        impl serde::Serialize for $set {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_seq(self.iter())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $set {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::new(Vec::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+
+#[cfg(feature = "serde")]
+serde_as_list!(PatternSet, ScopeSet);
+
+/// JSON schemas: a string for what serde writes as text, a list of strings for the sets.
+#[cfg(feature = "openapi")]
+macro_rules! schema_as_text {
+    ($($type:ident $example:literal),+ $(,)?) => {$(
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                use utoipa::openapi::schema::{ObjectBuilder, Type};
+                ObjectBuilder::new().schema_type(Type::String).examples([$example]).into()
+            }
+        }
+
+        impl utoipa::ToSchema for $type {}
+    )+};
+}
+
+#[cfg(feature = "openapi")]
+schema_as_text!(
+    Actor "admin:ana",
+    ApprovalId "ap_01936f2a0e9b7c4d8a5b6c7d8e9f0a1b",
+    Effect "suspend",
+    GrantId "gr_01936f2a0e9b7c4d8a5b6c7d8e9f0a1b",
+    Instance "01936f2a-0e9b-7c4d-8a5b-6c7d8e9f0a1b",
+    JoinTokenId "jt_01936f2a0e9b7c4d8a5b6c7d8e9f0a1b",
+    KeyId "3fa2c1d0e9b8a7968574635241302f1e0d0c0b0a",
+    Lineage "01936f2a-0e9b-7c4d-8a5b-6c7d8e9f0a1b",
+    Name "invoice-bot",
+    Pattern "tools/call:crm/*",
+    Reason "key_compromise",
+    RequestId "rq_01936f2a0e9b7c4d8a5b6c7d8e9f0a1b",
+    RevocationId "rv_01936f2a0e9b7c4d8a5b6c7d8e9f0a1b",
+    Scope "tools/call:crm/get_customer",
+    Serial "41936f2a0e9b7c4d8a5b6c7d8e9f0a1b",
+    SpiffeId "spiffe://example.org/agent/invoice-bot/01936f2a-0e9b-7c4d-8a5b-6c7d8e9f0a1b",
+    System "crm",
+    Target "agent:invoice-bot",
+    Timestamp "2026-11-21T14:00:00.012Z",
+    TokenId "tk_01936f2a0e9b7c4d8a5b6c7d8e9f0a1b",
+    TrustDomain "example.org",
+);
+
+#[cfg(feature = "openapi")]
+macro_rules! schema_as_list {
+    ($($set:ident of $member:ident),+ $(,)?) => {$(
+        impl utoipa::PartialSchema for $set {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                use utoipa::openapi::schema::ArrayBuilder;
+                let builder = ArrayBuilder::new().items(<$member as utoipa::PartialSchema>::schema());
+                builder.max_items(Some(SCOPES_MAX)).unique_items(true).into()
+            }
+        }
+
+        impl utoipa::ToSchema for $set {}
+    )+};
+}
+
+#[cfg(feature = "openapi")]
+schema_as_list!(PatternSet of Pattern, ScopeSet of Scope);

@@ -26,6 +26,7 @@ mod tile;
 mod tlog_proof;
 mod wire;
 
+pub use chancery_identity::{Actor, ActorError};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use decision::{
     Action, ActionError, CrlPublished, Decision, Facts, Issued, LastHead, LogRestarted, Renewed, Resumed, Revoked,
@@ -35,6 +36,6 @@ pub use frontier::{Frontier, FrontierError};
 pub use hash::{Hash, HashError, Sha256, empty_root, leaf_hash, node_hash};
 pub use note::{Note, NoteError, VerifierKey, VerifierKeyError};
 pub use proof::{ProofError, ProofPlan, ProveError, Tree, root_from_tiles, verify_consistency, verify_inclusion};
-pub use record::{Actor, ActorError, Record, RecordError};
+pub use record::{Record, RecordError};
 pub use tile::{Bundle, Tile, TileError, TileNode};
 pub use tlog_proof::{TlogProof, TlogProofError};

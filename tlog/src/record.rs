@@ -1,15 +1,12 @@
 //! Records: what was decided, when, by whom and about what, in one canonical spelling.
 
-use std::fmt;
-use std::str::FromStr;
-
-use chancery_identity::{Name, RequestId, SpiffeId, Timestamp, TokenId};
+use chancery_identity::{Actor, RequestId, Timestamp};
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize};
 
 use crate::canonical;
 use crate::decision::{Action, Decision};
-use crate::wire::{decimal, text};
+use crate::wire::decimal;
 
 /// The record of one decision.
 ///
@@ -81,56 +78,6 @@ impl Serialize for Record {
         fields.end()
     }
 }
-
-/// Who decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "a new kind of actor is a new version of the record")]
-pub enum Actor {
-    /// The issuer itself, on schedule or by rule: `issuer`.
-    Issuer,
-    /// Whoever may use the admin socket, by its user id: `local:0`.
-    Local(u32),
-    /// An administrator: `admin:ana`.
-    Admin(Name),
-    /// Whoever holds an API token, by the token's id: `tk_…`.
-    Token(TokenId),
-    /// The holder of a certificate, or the one it is issued to: a SPIFFE ID.
-    Holder(SpiffeId),
-}
-
-impl fmt::Display for Actor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Issuer => f.write_str("issuer"),
-            Self::Local(uid) => write!(f, "local:{uid}"),
-            Self::Admin(name) => write!(f, "admin:{name}"),
-            Self::Token(id) => id.fmt(f),
-            Self::Holder(id) => id.fmt(f),
-        }
-    }
-}
-
-impl FromStr for Actor {
-    type Err = ActorError;
-
-    fn from_str(text: &str) -> Result<Self, ActorError> {
-        let parsed = match text.split_once(':') {
-            _ if text == "issuer" => Some(Self::Issuer),
-            Some(("local", uid)) => uid.parse().ok().map(Self::Local),
-            Some(("admin", name)) => name.parse().ok().map(Self::Admin),
-            Some(("spiffe", _)) => text.parse().ok().map(Self::Holder),
-            _ => text.parse().ok().map(Self::Token),
-        };
-        parsed.ok_or_else(|| ActorError(text.to_owned()))
-    }
-}
-
-text!(Actor);
-
-/// The text names no actor.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("wanted an actor: issuer, local:<uid>, admin:<name>, tk_<id> or a SPIFFE ID, got {0:?}")]
-pub struct ActorError(String);
 
 /// Why bytes are no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -213,23 +213,3 @@ mod scopes {
         ScopeSet::new(Vec::<Scope>::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
-
-/// Serde as text, for a type that has a `Display` and a `FromStr`.
-macro_rules! text {
-    ($type:ty) => {
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
-
-pub(crate) use text;

@@ -1,6 +1,6 @@
 use chancery_identity::{
-    Ancestor, ApprovalId, Attestation, Certificate, Constraint, Effect, Grant, GrantId, Instance, KeyId, Lineage,
-    OnBehalfOf, Principal, Reason, RevocationId, Scope, ScopeSet, Serial, Task, TrustDomain,
+    Ancestor, ApprovalId, Attestation, Certificate, Constraint, Effect, Grant, GrantId, Instance, KeyId, Lineage, Name,
+    OnBehalfOf, Principal, Reason, RevocationId, Scope, ScopeSet, Serial, SpiffeId, Task, TokenId, TrustDomain,
 };
 use proptest::prelude::*;
 
