@@ -255,9 +255,16 @@ impl Writer {
 
     /// A constructed value whose contents `write` writes.
     pub fn nested(&mut self, tag: u8, write: impl FnOnce(&mut Writer)) -> &mut Self {
-        let mut inner = Writer::new();
-        write(&mut inner);
-        self.value(tag, &inner.bytes)
+        self.bytes.push(tag);
+        let start = self.bytes.len();
+        write(self);
+        // The length stands before the contents and is known after them: it is written last and turned to the front.
+        let contents = self.bytes.len() - start;
+        self.length(contents);
+        if let Some(value) = self.bytes.get_mut(start..) {
+            value.rotate_left(contents);
+        }
+        self
     }
 
     /// Bytes that are DER already.
@@ -274,10 +281,13 @@ impl Writer {
     /// INTEGER from a big-endian magnitude; leading zeros are dropped.
     pub fn unsigned(&mut self, magnitude: &[u8]) -> &mut Self {
         let zeros = magnitude.iter().take_while(|&&b| b == 0).count();
-        let mut contents = vec![0];
-        contents.extend_from_slice(magnitude.get(zeros..).unwrap_or_default());
-        let signed = contents.get(1).is_none_or(|first| first & 0x80 != 0);
-        self.value(INTEGER, contents.get(usize::from(!signed)..).unwrap_or_default())
+        let significant = magnitude.get(zeros..).unwrap_or_default();
+        let sign = significant.first().is_none_or(|first| first & 0x80 != 0);
+        self.bytes.push(INTEGER);
+        self.length(significant.len() + usize::from(sign));
+        self.bytes.extend(sign.then_some(0));
+        self.bytes.extend_from_slice(significant);
+        self
     }
 
     /// INTEGER.
@@ -302,32 +312,38 @@ impl Writer {
 
     /// BIT STRING of whole bytes.
     pub fn bits(&mut self, bytes: &[u8]) -> &mut Self {
-        let mut contents = vec![0];
-        contents.extend_from_slice(bytes);
-        self.value(BIT_STRING, &contents)
+        self.bytes.push(BIT_STRING);
+        self.length(bytes.len() + 1);
+        self.bytes.push(0);
+        self.bytes.extend_from_slice(bytes);
+        self
     }
 
     /// A time in whole seconds, UTCTime from 1950 through 2049 and GeneralizedTime else (RFC 5280 §4.1.2.5).
     pub fn time(&mut self, at: Timestamp) -> &mut Self {
         let c = at.civil();
-        let rest = format!("{:02}{:02}{:02}{:02}{:02}Z", c.month, c.day, c.hour, c.minute, c.second);
-        if (1950..2050).contains(&c.year) {
-            self.value(UTC_TIME, format!("{:02}{rest}", c.year % 100).as_bytes())
-        } else {
-            self.value(GENERALIZED_TIME, format!("{:04}{rest}", c.year).as_bytes())
+        let short = (1950..2050).contains(&c.year);
+        let century = (!short).then_some(c.year / 100);
+        let fields = [c.year % 100, c.month, c.day, c.hour, c.minute, c.second];
+        self.bytes.extend(if short { [UTC_TIME, 13] } else { [GENERALIZED_TIME, 15] });
+        for pair in century.into_iter().chain(fields) {
+            // Calendar fields have two digits.
+            let pair = u8::try_from(pair).unwrap_or_default();
+            self.bytes.extend([b'0' + pair / 10 % 10, b'0' + pair % 10]);
         }
+        self.bytes.push(b'Z');
+        self
     }
 
     fn length(&mut self, length: usize) {
         let bytes = length.to_be_bytes();
-        let significant: Vec<u8> = bytes.into_iter().skip_while(|&b| b == 0).collect();
-        match (u8::try_from(length), u8::try_from(significant.len())) {
-            (Ok(short), _) if short < 0x80 => self.bytes.push(short),
-            (_, Ok(count)) => {
-                self.bytes.push(0x80 | count);
-                self.bytes.extend_from_slice(&significant);
-            }
-            (_, Err(_)) => {}
+        let zeros = bytes.iter().take_while(|&&b| b == 0).count();
+        if length >= 0x80 {
+            // X.690 §8.1.3.5: the count of the length's bytes, then these, the fewest possible.
+            self.bytes.push(0x80 | u8::try_from(bytes.len() - zeros).unwrap_or_default());
+            self.bytes.extend_from_slice(bytes.get(zeros..).unwrap_or_default());
+        } else {
+            self.bytes.extend(bytes.last());
         }
     }
 }

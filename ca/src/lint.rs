@@ -1,0 +1,394 @@
+//! Lints: each judges one thing of the bytes that would be signed, by itself.
+//!
+//! They read the DER and not the plan, so a mistake in the writer is found, and each has a certificate with just its
+//! defect in `tests/fixtures`.
+
+use std::fmt;
+
+use chancery_identity::der::{self, Reader, Writer, context_constructed};
+use chancery_identity::{Grant, LEAF_LEN_MAX, SCOPES_MAX, Scope, SpiffeId, Timestamp, oid};
+
+use crate::algorithm::PublicKey;
+use crate::certificate::{
+    self, DIGITAL_SIGNATURE, DNS_NAME, Extension, Fields, NO_REVOCATION_AVAILABLE, OTHER_NAME, SIGNS_CERTIFICATES, URI,
+};
+use crate::csr::oid_text;
+use crate::key;
+use crate::profile::{BACKDATING, Issuer, dns_name, len_max};
+
+/// What a lint found wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    lint: &'static str,
+    detail: String,
+}
+
+impl Finding {
+    pub(crate) fn new(lint: &'static str, detail: impl fmt::Display) -> Self {
+        Self { lint, detail: detail.to_string() }
+    }
+
+    /// The lint's name.
+    pub const fn lint(&self) -> &'static str {
+        self.lint
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.lint, self.detail)
+    }
+}
+
+impl std::error::Error for Finding {}
+
+/// Findings on one line.
+pub(crate) fn list(findings: &[Finding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Whose certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Leaf,
+    Issuing,
+    Root,
+}
+
+/// Judges a TBSCertificate that the issuer would sign at `now` for the holder of the key.
+pub(crate) fn lint(kind: Kind, tbs: &[u8], issuer: &Issuer, spki: &[u8], now: Timestamp) -> Vec<Finding> {
+    match Fields::read(tbs) {
+        Err(error) => vec![Finding::new("der", error)],
+        Ok(fields) => {
+            let case = Case { kind, tbs, fields, issuer, spki, now };
+            let finding = |lint: &Lint| (lint.check)(&case).err().map(|detail| Finding::new(lint.name, detail));
+            LINTS.iter().filter_map(finding).collect()
+        }
+    }
+}
+
+struct Lint {
+    name: &'static str,
+    check: fn(&Case<'_>) -> Result<(), String>,
+}
+
+/// By name. Leaf and authority differ inside the checks where the profile differs.
+const LINTS: &[Lint] = &[
+    Lint { name: "authority_information_access", check: authority_information_access },
+    Lint { name: "authority_key_id", check: authority_key_id },
+    Lint { name: "basic_constraints", check: basic_constraints },
+    Lint { name: "crl_distribution_point", check: crl_distribution_point },
+    Lint { name: "der", check: well_formed },
+    Lint { name: "extended_key_usage", check: extended_key_usage },
+    Lint { name: "extensions", check: extensions },
+    Lint { name: "grant", check: grant },
+    Lint { name: "issuer", check: issuer },
+    Lint { name: "key_usage", check: key_usage },
+    Lint { name: "names", check: names },
+    Lint { name: "no_revocation_available", check: no_revocation_available },
+    Lint { name: "public_key", check: public_key },
+    Lint { name: "scopes", check: scopes },
+    Lint { name: "serial", check: serial },
+    Lint { name: "signature_algorithm", check: signature_algorithm },
+    Lint { name: "size", check: size },
+    Lint { name: "spiffe_id", check: spiffe_id },
+    Lint { name: "subject", check: subject },
+    Lint { name: "subject_key_id", check: subject_key_id },
+    Lint { name: "time_form", check: time_form },
+    Lint { name: "validity", check: validity },
+    Lint { name: "version", check: version },
+];
+
+struct Case<'a> {
+    kind: Kind,
+    tbs: &'a [u8],
+    fields: Fields<'a>,
+    issuer: &'a Issuer,
+    /// The key that was proved.
+    spki: &'a [u8],
+    now: Timestamp,
+}
+
+impl<'a> Case<'a> {
+    fn leaf(&self) -> bool {
+        self.kind == Kind::Leaf
+    }
+
+    /// The names of subjectAltName, tag and contents; empty when they cannot be read, which `spiffe_id` then reports.
+    fn names(&self) -> Vec<(u8, &'a [u8])> {
+        let Some(extension) = self.fields.extension(oid::SUBJECT_ALT_NAME) else { return Vec::new() };
+        let Ok(mut list) = Reader::new(extension.value).nested(der::SEQUENCE) else { return Vec::new() };
+        std::iter::from_fn(|| list.read_any().ok().map(|(tag, contents, _)| (tag, contents))).collect()
+    }
+
+    fn names_tagged(&self, tag: u8) -> Vec<&'a [u8]> {
+        self.names().into_iter().filter(|(found, _)| *found == tag).map(|(_, contents)| contents).collect()
+    }
+
+    /// The extension is there, with this criticality and just this value.
+    fn exactly(&self, id: &[u8], critical: bool, value: impl FnOnce(&mut Writer)) -> Result<(), String> {
+        let extension = self.fields.extension(id).ok_or("absent")?;
+        has_criticality(extension, critical)?;
+        let mut writer = Writer::new();
+        value(&mut writer);
+        ensure(extension.value == writer.finish(), "has another value than the profile's")
+    }
+
+    /// As [`Case::exactly`] where the issuer links to itself; else absent.
+    fn linked(&self, id: &[u8], value: impl FnOnce(&mut Writer, &(String, String))) -> Result<(), String> {
+        match &self.issuer.links {
+            Some(links) => self.exactly(id, false, |w| value(w, links)),
+            None => ensure(self.fields.extension(id).is_none(), "present in a root"),
+        }
+    }
+}
+
+fn ensure(holds: bool, detail: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(detail.into()) }
+}
+
+fn has_criticality(extension: &Extension<'_>, wanted: bool) -> Result<(), String> {
+    match (wanted, extension.critical.unwrap_or(false)) {
+        (true, false) => Err("not critical".into()),
+        (false, true) => Err("critical".into()),
+        _ => Ok(()),
+    }
+}
+
+/// RFC 5280 §4.1.2.1: extensions are used, so the version MUST be 3 (value is 2).
+fn version(case: &Case<'_>) -> Result<(), String> {
+    let wanted = [context_constructed(0), 3, der::INTEGER, 1, 2];
+    ensure(case.fields.version == Some(&wanted), "not version 3")
+}
+
+/// RFC 5280 §4.1.2.2: a positive integer of at most 20 octets; ours have 16, the top bits 01.
+fn serial(case: &Case<'_>) -> Result<(), String> {
+    let [first, ..] = *case.fields.serial else { return Err("empty".into()) };
+    ensure(first & 0x80 == 0, "negative")?;
+    ensure(case.fields.serial.len() == 16, "not of 16 bytes")?;
+    ensure(first & 0x40 != 0, "the top bits are not 01")
+}
+
+/// RFC 5280 §4.1.2.3: MUST contain the same algorithm identifier as signatureAlgorithm, which is the issuer's.
+fn signature_algorithm(case: &Case<'_>) -> Result<(), String> {
+    let wanted = case.issuer.algorithm.signature_identifier();
+    ensure(case.fields.algorithm == wanted, "not the issuer's signature algorithm")
+}
+
+/// RFC 5280 §4.1.2.4 and §6.1.3 (a)(4): byte for byte the subject of the issuer.
+fn issuer(case: &Case<'_>) -> Result<(), String> {
+    ensure(case.fields.issuer == case.issuer.subject, "not the issuer's subject, byte for byte")
+}
+
+/// Begins at most a minute back, ends after it begins, within the issuer's own time.
+fn validity(case: &Case<'_>) -> Result<(), String> {
+    let Fields { not_before, not_after, .. } = case.fields;
+    // `time_form` reports a time that cannot be read.
+    let (Some(from), Some(to)) = (not_before.at(), not_after.at()) else { return Ok(()) };
+    ensure(from >= (case.now - BACKDATING).floor_to_second(), "begins more than 60 s before now")?;
+    ensure(from <= case.now, "begins in the future")?;
+    ensure(from < to, "ends before it begins")?;
+    ensure(from >= case.issuer.not_before, "begins before its issuer")?;
+    ensure(to <= case.issuer.not_after, "ends after its issuer")
+}
+
+/// RFC 5280 §4.1.2.5: UTCTime through 2049, GeneralizedTime after, in seconds and Z.
+fn time_form(case: &Case<'_>) -> Result<(), String> {
+    ensure(case.fields.not_before.at().is_some(), "notBefore is not in the form of RFC 5280")?;
+    ensure(case.fields.not_after.at().is_some(), "notAfter is not in the form of RFC 5280")
+}
+
+/// RFC 5280 §4.1.2.6: with an empty subject the subjectAltName MUST be critical. Authorities have a subject of their own.
+fn subject(case: &Case<'_>) -> Result<(), String> {
+    let empty = case.fields.subject == [der::SEQUENCE, 0];
+    match case.kind {
+        Kind::Leaf => {
+            ensure(empty, "a leaf's subject is not empty")?;
+            let Some(extension) = case.fields.extension(oid::SUBJECT_ALT_NAME) else { return Ok(()) };
+            ensure(extension.critical == Some(true), "the subject is empty and subjectAltName not critical")
+        }
+        Kind::Issuing => {
+            ensure(!empty, "an authority's subject is empty")?;
+            ensure(case.fields.subject != case.fields.issuer, "the same subject as the issuer's")
+        }
+        Kind::Root => {
+            ensure(!empty, "an authority's subject is empty")?;
+            ensure(case.fields.subject == case.fields.issuer, "a root is its own issuer")
+        }
+    }
+}
+
+/// X509-SVID §2 and §3: exactly one URI, a SPIFFE ID in our trust domain, with a path in leaves and none in authorities.
+fn spiffe_id(case: &Case<'_>) -> Result<(), String> {
+    let uris = case.names_tagged(URI);
+    let [uri] = *uris else { return Err(format!("{} URIs, wanted one", uris.len())) };
+    let text = std::str::from_utf8(uri).map_err(|_| "not ASCII")?;
+    let id: SpiffeId = text.parse().map_err(|error| format!("{error}"))?;
+    ensure(id.is_in(&case.issuer.trust_domain), "in another trust domain than the issuer")?;
+    ensure(case.leaf() != id.path().is_empty(), "leaves have a path and authorities none")
+}
+
+/// Nothing but the SPIFFE ID, scopes and DNS names; the last in order, each once.
+fn names(case: &Case<'_>) -> Result<(), String> {
+    let names = case.names();
+    let known = |tag| tag == URI || (case.leaf() && matches!(tag, DNS_NAME | OTHER_NAME));
+    ensure(names.iter().all(|&(tag, _)| known(tag)), "a name of another kind")?;
+    let dns = case.names_tagged(DNS_NAME);
+    ensure(dns.is_sorted_by(|a, b| a < b), "DNS names out of order or twice")?;
+    let good = |name: &&[u8]| std::str::from_utf8(name).is_ok_and(dns_name);
+    ensure(dns.iter().all(good), "not a lower-case DNS name without wildcard")
+}
+
+/// Scopes parse, are in order, each once, at most 64.
+fn scopes(case: &Case<'_>) -> Result<(), String> {
+    let mut scopes = Vec::new();
+    for contents in case.names_tagged(OTHER_NAME) {
+        scopes.push(scope(contents).ok_or("an otherName that is no scope")?);
+    }
+    ensure(scopes.len() <= SCOPES_MAX, "more than 64 scopes")?;
+    ensure(scopes.is_sorted_by(|a, b| a < b), "scopes out of order or twice")
+}
+
+fn scope(contents: &[u8]) -> Option<Scope> {
+    let mut other = Reader::new(contents);
+    let id = other.read(der::OBJECT_IDENTIFIER).ok()?;
+    let mut value = other.nested(context_constructed(0)).ok()?;
+    let scope = value.utf8().ok()?.parse().ok()?;
+    (id == oid::SCOPE && other.at_end() && value.at_end()).then_some(scope)
+}
+
+/// Scopes have one readable grant behind them; it is not critical, as strangers must be able to verify the chain.
+fn grant(case: &Case<'_>) -> Result<(), String> {
+    let Some(extension) = case.fields.extension(oid::GRANT) else {
+        return ensure(case.names_tagged(OTHER_NAME).is_empty(), "scopes without a grant");
+    };
+    ensure(case.leaf(), "an authority with a grant")?;
+    has_criticality(extension, false)?;
+    Grant::from_der(extension.value).map(drop).map_err(|error| error.to_string())
+}
+
+/// The longest signature included.
+fn size(case: &Case<'_>) -> Result<(), String> {
+    let len = len_max(case.tbs, case.issuer.algorithm);
+    ensure(!case.leaf() || len <= LEAF_LEN_MAX, &format!("{len} bytes with its signature, at most {LEAF_LEN_MAX}"))
+}
+
+/// RFC 5280 §4.2.1.9; leaves say cA=FALSE too, as some clients want it said.
+fn basic_constraints(case: &Case<'_>) -> Result<(), String> {
+    let value: &[u8] = match case.kind {
+        Kind::Leaf => &[der::SEQUENCE, 0],
+        Kind::Issuing => &[der::SEQUENCE, 6, der::BOOLEAN, 1, 0xff, der::INTEGER, 1, 0],
+        Kind::Root => &[der::SEQUENCE, 3, der::BOOLEAN, 1, 0xff],
+    };
+    case.exactly(oid::BASIC_CONSTRAINTS, true, |w| {
+        w.raw(value);
+    })
+}
+
+/// X509-SVID §4.3: critical; digitalSignature for leaves, keyCertSign and cRLSign for authorities.
+fn key_usage(case: &Case<'_>) -> Result<(), String> {
+    case.exactly(oid::KEY_USAGE, true, |w| {
+        w.raw(if case.leaf() { DIGITAL_SIGNATURE } else { SIGNS_CERTIFICATES });
+    })
+}
+
+/// X509-SVID §4.4: both serverAuth and clientAuth. Authorities have none, as libraries differ on what that would mean.
+fn extended_key_usage(case: &Case<'_>) -> Result<(), String> {
+    if !case.leaf() {
+        return ensure(case.fields.extension(oid::EXTENDED_KEY_USAGE).is_none(), "present in an authority");
+    }
+    case.exactly(oid::EXTENDED_KEY_USAGE, false, |w| {
+        w.nested(der::SEQUENCE, |w| {
+            w.oid(oid::SERVER_AUTH).oid(oid::CLIENT_AUTH);
+        });
+    })
+}
+
+/// RFC 5280 §4.2.1.1: the issuer's subjectKeyIdentifier.
+fn authority_key_id(case: &Case<'_>) -> Result<(), String> {
+    case.linked(oid::AUTHORITY_KEY_ID, |w, _| {
+        w.nested(der::SEQUENCE, |w| {
+            w.value(der::context(0), case.issuer.key_id.bytes());
+        });
+    })
+}
+
+/// RFC 5280 §4.2.1.2, by RFC 7093 §2 method 1.
+fn subject_key_id(case: &Case<'_>) -> Result<(), String> {
+    let public = PublicKey::read(case.fields.spki).ok().flatten();
+    // `public_key` reports one that cannot be read.
+    let Some(public) = public else { return Ok(()) };
+    case.exactly(oid::SUBJECT_KEY_ID, false, |w| {
+        w.octets(key::key_id(public.bits, case.issuer.crypto).bytes());
+    })
+}
+
+/// RFC 5280 §4.2.1.13: one point, the issuer's complete CRL.
+fn crl_distribution_point(case: &Case<'_>) -> Result<(), String> {
+    case.linked(oid::CRL_DISTRIBUTION_POINTS, |w, (crl, _)| certificate::crl_distribution_point(w, crl))
+}
+
+/// RFC 5280 §4.2.2.1: one caIssuers, the issuer's certificate.
+fn authority_information_access(case: &Case<'_>) -> Result<(), String> {
+    case.linked(oid::AUTHORITY_INFO_ACCESS, |w, (_, issuer)| certificate::ca_issuers(w, issuer))
+}
+
+/// RFC 9608: it would tell verifiers not to look for a revocation.
+fn no_revocation_available(case: &Case<'_>) -> Result<(), String> {
+    ensure(case.fields.extension(NO_REVOCATION_AVAILABLE).is_none(), "present")
+}
+
+/// RFC 5280 §4.2: no extension twice; and none that the profile does not have.
+fn extensions(case: &Case<'_>) -> Result<(), String> {
+    const KNOWN: &[&[u8]] = &[
+        oid::AUTHORITY_INFO_ACCESS,
+        oid::AUTHORITY_KEY_ID,
+        oid::BASIC_CONSTRAINTS,
+        oid::CRL_DISTRIBUTION_POINTS,
+        oid::EXTENDED_KEY_USAGE,
+        oid::GRANT,
+        oid::KEY_USAGE,
+        oid::SUBJECT_ALT_NAME,
+        oid::SUBJECT_KEY_ID,
+        NO_REVOCATION_AVAILABLE,
+    ];
+    let mut seen: Vec<&[u8]> = Vec::new();
+    for &Extension { id, .. } in &case.fields.extensions {
+        ensure(!seen.contains(&id), &format!("{} twice", oid_text(id)))?;
+        ensure(KNOWN.contains(&id), &format!("{} is none of the profile's", oid_text(id)))?;
+        seen.push(id);
+    }
+    Ok(())
+}
+
+/// The key that was proved, and not the issuer's own unless that is the subject.
+fn public_key(case: &Case<'_>) -> Result<(), String> {
+    ensure(case.fields.spki == case.spki, "not the key that was proved")?;
+    let own = case.fields.spki == case.issuer.spki;
+    ensure(own == (case.kind == Kind::Root), "the issuer's own key")?;
+    ensure(matches!(PublicKey::read(case.fields.spki), Ok(Some(_))), "a key of no known kind")
+}
+
+/// X.690 §10 and §11: what would be encoded otherwise when read and written again.
+fn well_formed(case: &Case<'_>) -> Result<(), String> {
+    for extension in &case.fields.extensions {
+        // X.690 §11.5: a value equal to its DEFAULT is not encoded.
+        ensure(extension.critical != Some(false), &format!("{}: critical FALSE is said", oid_text(extension.id)))?;
+        values(extension.value, 0).map_err(|detail| format!("{}: {detail}", oid_text(extension.id)))?;
+    }
+    values(case.tbs, 0)
+}
+
+fn values(der: &[u8], depth: u8) -> Result<(), String> {
+    const CONSTRUCTED: u8 = 0x20;
+    const DEPTH_MAX: u8 = 16;
+    ensure(depth < DEPTH_MAX, "nested too deeply")?;
+    let mut reader = Reader::new(der);
+    while !reader.at_end() {
+        let (tag, contents, _) = reader.read_any().map_err(|error| error.to_string())?;
+        if tag & CONSTRUCTED != 0 {
+            values(contents, depth + 1)?;
+        }
+    }
+    Ok(())
+}

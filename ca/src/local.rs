@@ -1,0 +1,94 @@
+//! Digest, verification and a P-256 key in memory, by ring.
+
+use std::fmt;
+use std::pin::Pin;
+
+use ring::digest;
+use ring::rand::SystemRandom;
+use ring::signature::{self, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
+
+use chancery_identity::der::{self, Writer};
+
+use crate::{Algorithm, Crypto, Signer, SignerError};
+
+/// Digest and verification by ring.
+pub const CRYPTO: Crypto = Crypto { sha256, verify };
+
+/// A P-256 key in this process's memory. Prints only its public half.
+pub struct LocalSigner {
+    key: EcdsaKeyPair,
+    public_key: Vec<u8>,
+    random: SystemRandom,
+}
+
+impl LocalSigner {
+    /// From a key in PKCS #8.
+    ///
+    /// # Errors
+    /// Anything but a P-256 key with its public half.
+    pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, SignerError> {
+        let random = SystemRandom::new();
+        let key =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &random).map_err(SignerError::new)?;
+        let mut spki = Writer::new();
+        spki.nested(der::SEQUENCE, |w| {
+            w.raw(Algorithm::EcdsaP256.key_identifier()).bits(key.public_key().as_ref());
+        });
+        Ok(Self { key, public_key: spki.finish(), random })
+    }
+
+    /// Draws a new key; the answer is its PKCS #8 form, for the caller to seal and for [`LocalSigner::from_pkcs8`].
+    ///
+    /// # Errors
+    /// The operating system gave no randomness.
+    pub fn generate_pkcs8(random: &SystemRandom) -> Result<impl AsRef<[u8]> + use<>, SignerError> {
+        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, random).map_err(SignerError::new)
+    }
+}
+
+impl Signer for LocalSigner {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::EcdsaP256
+    }
+
+    fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    fn sign<'a>(
+        &'a self,
+        message: &'a [u8],
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<u8>, SignerError>> + Send + 'a>> {
+        let signed = self.key.sign(&self.random, message);
+        let signature = signed.map(|s| s.as_ref().to_vec()).map_err(SignerError::new);
+        Box::pin(std::future::ready(signature))
+    }
+
+    fn remote(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for LocalSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalSigner").field("public_key", &self.public_key).finish_non_exhaustive()
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    for (out, byte) in out.iter_mut().zip(digest::digest(&digest::SHA256, bytes).as_ref()) {
+        *out = *byte;
+    }
+    out
+}
+
+fn verify(algorithm: Algorithm, public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let algorithm: &dyn signature::VerificationAlgorithm = match algorithm {
+        Algorithm::EcdsaP256 => &signature::ECDSA_P256_SHA256_ASN1,
+        Algorithm::EcdsaP384 => &signature::ECDSA_P384_SHA384_ASN1,
+        Algorithm::Ed25519 => &signature::ED25519,
+        Algorithm::Rsa => &signature::RSA_PKCS1_2048_8192_SHA256,
+    };
+    UnparsedPublicKey::new(algorithm, public_key).verify(message, signature).is_ok()
+}
