@@ -2,7 +2,8 @@
 //!
 //! One module a specification: RFC 6962 hashes, trees and proofs ([`Frontier`], [`ProofPlan`], [`verify_inclusion`],
 //! [`verify_consistency`]); C2SP tiles ([`Tile`], [`Bundle`]), signed notes ([`Note`]), checkpoints ([`Checkpoint`]) and
-//! proof files ([`TlogProof`]). And what the leaves of this log commit to: [`Record`]s of decisions, salted ([`Entry`]).
+//! proof files ([`TlogProof`]). And what the leaves of this log commit to: [`Record`]s of decisions, salted
+//! ([`Entry`]), and the check of a whole log ([`verify_log`]).
 //!
 //! Nothing here does I/O, reads a clock, draws randomness or names a cryptographic library: SHA-256, signing and
 //! verifying come in as arguments.
@@ -24,6 +25,7 @@ mod proof;
 mod record;
 mod tile;
 mod tlog_proof;
+mod verify;
 mod wire;
 
 pub use chancery_identity::{Actor, ActorError};
@@ -39,3 +41,4 @@ pub use proof::{ProofError, ProofPlan, ProveError, Tree, root_from_tiles, verify
 pub use record::{Record, RecordError};
 pub use tile::{Bundle, Tile, TileError, TileNode};
 pub use tlog_proof::{TlogProof, TlogProofError};
+pub use verify::{Audit, Finding, Logged, Report, verify_log};
