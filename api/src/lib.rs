@@ -6,7 +6,10 @@
 //!
 //! Features: `client`, the HTTP client; `openapi`, the schemas.
 
-#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by panicking"))]
+#![cfg_attr(
+    test,
+    allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")
+)]
 
 mod admin;
 mod agent;
@@ -15,6 +18,8 @@ mod attest;
 mod binding;
 mod bundle;
 mod certificate;
+#[cfg(feature = "client")]
+pub mod client;
 mod instance;
 mod join;
 mod join_token;
