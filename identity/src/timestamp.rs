@@ -56,8 +56,21 @@ impl Timestamp {
 
     /// The text form in whole seconds, as certificate fields show it: `2026-11-21T14:00:00Z`.
     pub fn to_seconds_text(self) -> String {
-        let c = self.civil();
-        format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", c.year, c.month, c.day, c.hour, c.minute, c.second)
+        let mut text = self.whole_seconds();
+        text.push('Z');
+        text
+    }
+
+    /// Up to the second, without the zone. Digit by digit: formatting fields shows in the rate of issuance.
+    fn whole_seconds(self) -> String {
+        let Civil { year, month, day, hour, minute, second } = self.civil();
+        let mut text = String::with_capacity("2026-11-21T14:00:00.012Z".len());
+        push_digits(&mut text, year, 1000);
+        for (before, value) in [('-', month), ('-', day), ('T', hour), (':', minute), (':', second)] {
+            text.push(before);
+            push_digits(&mut text, value, 10);
+        }
+        text
     }
 
     /// The calendar fields in UTC.
@@ -147,9 +160,11 @@ impl Sub<Duration> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.to_seconds_text();
-        let whole = seconds.strip_suffix('Z').unwrap_or(&seconds);
-        write!(f, "{whole}.{:03}Z", self.0.rem_euclid(1000))
+        let mut text = self.whole_seconds();
+        text.push('.');
+        push_digits(&mut text, self.0.rem_euclid(1000), 100);
+        text.push('Z');
+        f.write_str(&text)
     }
 }
 
@@ -184,6 +199,14 @@ fn parse(text: &str) -> Option<Timestamp> {
     }
     let seconds = Timestamp::from_civil(civil)?;
     Some(Timestamp::from_unix_millis(seconds.unix_millis() + millis))
+}
+
+/// Writes a value in decimal, the first digit being that of `place`.
+fn push_digits(text: &mut String, value: i64, mut place: i64) {
+    while place > 0 {
+        text.extend(u32::try_from(value / place % 10).ok().and_then(|digit| char::from_digit(digit, 10)));
+        place /= 10;
+    }
 }
 
 fn digits(text: &str) -> Option<i64> {

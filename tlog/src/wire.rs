@@ -182,8 +182,12 @@ pub(crate) mod hex {
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub(crate) fn serialize<T: AsRef<[u8]>, S: Serializer>(bytes: &T, serializer: S) -> Result<S::Ok, S::Error> {
-        let digits = bytes.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let text: String = digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect();
+        let bytes = bytes.as_ref();
+        let mut text = String::with_capacity(2 * bytes.len());
+        for byte in bytes {
+            text.extend(char::from_digit(u32::from(byte >> 4), 16));
+            text.extend(char::from_digit(u32::from(byte & 15), 16));
+        }
         serializer.serialize_str(&text)
     }
 
