@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chancery_identity::{Certificate, Effect, KeyId, Revocation, Serial, Target};
+use chancery_identity::{Certificate, Effect, KeyId, Revocation, Serial, Target, Timestamp};
 
 use crate::decision::{CrlPublished, Decision, LogRestarted, Resumed, Revoked};
 use crate::entry::{Commitment, Entry};
@@ -40,7 +40,7 @@ pub enum Logged {
 /// The check of a log in progress.
 ///
 /// That the log is one: every checkpoint is of the tree that the entries make, and the largest one of all of them.
-/// That it is lawful: records are canonical and of one epoch; no serial twice; what was planned was planned before; each
+/// That it is lawful: records are canonical, of one epoch, and their times never fall; no serial twice; what was planned was planned before; each
 /// certificate renewed at most once, and after its own entry; revocation numbers without a gap; nothing issued to a
 /// target after its revocation, nor renewed from a revoked certificate; CRL numbers rise for each authority.
 ///
@@ -52,6 +52,7 @@ pub struct Audit {
     checkpoints: BTreeMap<u64, Vec<Hash>>,
     frontier: Frontier,
     epoch: Option<u64>,
+    at: Timestamp,
     issued: HashMap<Serial, IssuedAt>,
     stops: Vec<Stop>,
     /// Positions in `stops` of suspensions and retirements that were not resumed.
@@ -75,6 +76,7 @@ impl Audit {
             checkpoints: by_size,
             frontier: Frontier::empty(),
             epoch: None,
+            at: Timestamp::MIN,
             issued: HashMap::new(),
             stops: Vec::new(),
             in_force: Vec::new(),
@@ -160,6 +162,10 @@ impl Audit {
         if record.epoch != epoch {
             self.find(Finding::Epoch { index, wanted: epoch, got: record.epoch });
         }
+        if record.at < self.at {
+            self.find(Finding::Time { index, at: record.at, before: self.at });
+        }
+        self.at = self.at.max(record.at);
         let restarts = matches!(record.decision, Decision::LogRestart(_));
         if restarts != (index == 0 && epoch > 1) && (restarts || index == 0) {
             self.find(Finding::Restart { index, epoch });
@@ -418,6 +424,16 @@ pub enum Finding {
         wanted: u64,
         /// The record's.
         got: u64,
+    },
+    /// A record from before the one in front of it: what `issued-before` means would depend on where one looks.
+    #[error("entry {index}: wanted a time not before {before}, got {at}")]
+    Time {
+        /// The entry.
+        index: u64,
+        /// Its time.
+        at: Timestamp,
+        /// The latest time before it.
+        before: Timestamp,
     },
     /// A new epoch's log does not begin with its restart, or a restart stands elsewhere.
     #[error(

@@ -196,6 +196,18 @@ fn bytes_that_are_no_record() {
 }
 
 #[test]
+fn times_never_fall() {
+    let at = |millis| {
+        let record = Record { at: Timestamp::from_unix_millis(millis), ..record(Decision::Deny(Facts::default())) };
+        Logged::Entry(Entry::new([0; 16], &record))
+    };
+    let times = |millis: &[i64]| Log { entries: millis.iter().map(|millis| at(*millis)).collect(), epoch: None };
+    times(&[5, 5, 6]).is_lawful();
+    let [four, five] = [4, 5].map(Timestamp::from_unix_millis);
+    times(&[5, 4, 5]).finds(Finding::Time { index: 1, at: four, before: five });
+}
+
+#[test]
 fn a_serial_once() {
     log().issue("a", 1).issue("b", 1).finds(Finding::SerialTwice { serial: serial(1), first: 0, second: 1 });
 }
