@@ -1,1 +1,48 @@
-//! Placeholder, replaced by the crate.
+//! What a service links: mutual TLS, scopes and revocation, checked on every request, offline.
+//!
+//! A [`Verifier`] takes its own identity, the bundle and the CRLs from [`Credentials`] and keeps up with them. A
+//! [`Listener`] accepts connections, and cuts those whose peer is revoked or whose certificate ends. A [`Guard`] checks
+//! each request against [`Rules`]: what they do not list is refused.
+
+mod authority;
+mod chain;
+mod clock;
+mod credentials;
+mod denial;
+mod freshness;
+mod guard;
+mod peer;
+mod revocation;
+mod rules;
+mod signed;
+mod state;
+mod verifier;
+
+#[cfg(feature = "tokio")]
+mod connection;
+#[cfg(feature = "tokio")]
+mod listener;
+#[cfg(feature = "tokio")]
+mod registry;
+mod tls;
+
+pub use authority::AuthorityRefused;
+pub use chain::ChainRefused;
+pub use clock::{Clock, Moment, SystemClock};
+#[cfg(feature = "tokio")]
+pub use connection::Connection;
+#[cfg(feature = "tokio")]
+pub use credentials::Credentials;
+pub use credentials::{Material, MaterialRefused};
+pub use denial::Denial;
+pub use freshness::{Freshness, Knowledge};
+pub use guard::{Allowed, Guard};
+#[cfg(feature = "tokio")]
+pub use listener::{ClientCertificate, Counts, Listener, ListenerOptions};
+pub use peer::Peer;
+pub use revocation::CrlRefused;
+pub use rules::{Rules, RulesRefused};
+pub use tls::{FirstContactRefused, ServerExpectation, first_contact};
+#[cfg(feature = "tokio")]
+pub use verifier::StartError;
+pub use verifier::{AuthorityStatus, Status, Verifier};

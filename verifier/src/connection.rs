@@ -1,0 +1,108 @@
+//! An accepted connection that can be cut.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::server::TlsStream;
+
+use crate::Peer;
+use crate::registry::{CutReason, Entry, Side};
+
+/// An accepted connection. When its peer is revoked or its certificate ends, reads and writes fail from then on and both
+/// wakers fire, whatever protocol runs over it.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Option<Peer>,
+    remote: SocketAddr,
+    entry: Option<Entry>,
+    _open: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        stream: TlsStream<TcpStream>,
+        peer: Option<Peer>,
+        remote: SocketAddr,
+        entry: Option<Entry>,
+        open: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { stream, peer, remote, entry, _open: open }
+    }
+
+    /// Who is at the other end; `None` if it showed no certificate, which a listener allows only when told to.
+    pub const fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
+    /// Where it comes from.
+    pub const fn remote_addr(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// The application protocol that was agreed on, such as `h2`.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.stream.get_ref().1.alpn_protocol()
+    }
+
+    fn poll_open(&self, side: Side, cx: &Context<'_>) -> io::Result<()> {
+        match self.entry.as_ref().and_then(|entry| entry.cut().poll(side, cx)) {
+            None => Ok(()),
+            Some(reason) => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                match reason {
+                    CutReason::Revoked => "cut: the peer's certificate is revoked",
+                    CutReason::Expired => "cut: the peer's certificate is over",
+                },
+            )),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_open(Side::Read, cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_open(Side::Write, cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_open(Side::Write, cx)?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_open(Side::Write, cx)?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_open(Side::Write, cx)?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("remote", &self.remote).field("peer", &self.peer).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! Where a verifier's own identity, its trust anchors and its CRLs come from.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chancery_identity::{LeafError, TrustDomain};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+
+use crate::{Freshness, Moment};
+
+/// All that a verifier works from, as of one moment.
+#[derive(Clone)]
+#[allow(clippy::exhaustive_structs, reason = "those who make it set every field")]
+pub struct Material {
+    /// The own certificate and its intermediates, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The own private key.
+    pub key: Arc<PrivateKeyDer<'static>>,
+    /// The own trust domain.
+    pub trust_domain: TrustDomain,
+    /// The bundle of the own trust domain.
+    pub roots: Arc<[CertificateDer<'static>]>,
+    /// The CRLs of all its authorities, the roots included. The same `Arc` again means that nothing changed.
+    pub crls: Arc<[CertificateRevocationListDer<'static>]>,
+    /// When the last authenticated answer about these CRLs began; `None` when they are files, and thisUpdate decides.
+    pub answered: Option<Moment>,
+    /// How old knowledge may get, as the issuer tells.
+    pub freshness: Freshness,
+}
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Material")
+            .field("trust_domain", &self.trust_domain)
+            .field("chain", &self.chain.len())
+            .field("roots", &self.roots.len())
+            .field("crls", &self.crls.len())
+            .field("answered", &self.answered)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Gives material, and newer material as it comes. A verifier needs no client of its own: this is where its knowledge
+/// enters.
+#[cfg(feature = "tokio")]
+pub trait Credentials: Send + Sync + 'static {
+    /// The present material, and through the channel what replaces it.
+    fn material(&self) -> tokio::sync::watch::Receiver<Arc<Material>>;
+}
+
+#[cfg(feature = "tokio")]
+impl Credentials for tokio::sync::watch::Receiver<Arc<Material>> {
+    fn material(&self) -> tokio::sync::watch::Receiver<Arc<Material>> {
+        self.clone()
+    }
+}
+
+/// Material that no verifier can work from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MaterialRefused {
+    /// The own chain is empty.
+    NoCertificate,
+    /// The own certificate.
+    Leaf(LeafError),
+    /// The own certificate is of another trust domain than the material says.
+    TrustDomain {
+        /// What the material says.
+        wanted: TrustDomain,
+        /// What the certificate says.
+        came: TrustDomain,
+    },
+    /// A trust anchor that is no certificate.
+    Root,
+    /// The private key is none, or not the certificate's.
+    Key,
+}
+
+impl From<LeafError> for MaterialRefused {
+    fn from(error: LeafError) -> Self {
+        Self::Leaf(error)
+    }
+}
+
+impl fmt::Display for MaterialRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCertificate => f.write_str("wanted the own certificate chain, got none"),
+            Self::Leaf(error) => write!(f, "the own certificate: {error}"),
+            Self::TrustDomain { wanted, came } => {
+                write!(f, "the own certificate is of trust domain {came}, wanted {wanted}")
+            }
+            Self::Root => f.write_str("a trust anchor is no CA certificate"),
+            Self::Key => f.write_str("the private key cannot be read, or is not the certificate's"),
+        }
+    }
+}
+
+impl std::error::Error for MaterialRefused {}

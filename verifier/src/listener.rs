@@ -1,0 +1,310 @@
+//! The accept loop: handshakes in bounded tasks with a deadline, finished connections through a channel.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::HandshakeKind;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::{ClientVerifier, Outcome, server_config};
+use crate::{Connection, Denial, Moment, Peer, Verifier};
+
+/// Accepts connections over TLS 1.3, verified and ready to be cut.
+///
+/// A handshake that takes too long is dropped; when too many are under way the oldest is, as an honest one needs
+/// milliseconds. So half-open connections by the thousand delay nobody for long.
+#[derive(Debug)]
+pub struct Listener {
+    connections: mpsc::Receiver<Connection>,
+    local_addr: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: AbortHandle,
+}
+
+/// Whether a client must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "callers must handle each")]
+pub enum ClientCertificate {
+    /// A handshake without one fails.
+    Required,
+    /// Without one the connection has no peer. One that is shown must be good.
+    Optional,
+}
+
+/// How a listener accepts.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "made by struct update from its default")]
+pub struct ListenerOptions {
+    /// Whether a client must show a certificate. Default: required.
+    pub client_certificate: ClientCertificate,
+    /// The application protocols offered, best first. Default: `h2`, `http/1.1`.
+    pub alpn: Vec<Vec<u8>>,
+    /// The longest a handshake may take. Default: 5 s.
+    pub handshake_timeout: Duration,
+    /// The most handshakes under way. Default: 1,024.
+    pub half_open_max: usize,
+    /// The most connections open or in handshake; more are closed at once. Default: 16,384.
+    pub connections_max: usize,
+    /// Where to tell whose handshake was refused and why; what the channel has no room for is only counted.
+    pub denials: Option<mpsc::Sender<(SocketAddr, Denial)>>,
+}
+
+impl Default for ListenerOptions {
+    fn default() -> Self {
+        Self {
+            client_certificate: ClientCertificate::Required,
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            handshake_timeout: Duration::from_secs(5),
+            half_open_max: 1024,
+            connections_max: 16_384,
+            denials: None,
+        }
+    }
+}
+
+/// What a listener has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Handshakes that succeeded.
+    pub accepted: u64,
+    /// Handshakes that were refused for what the client is or is not.
+    pub denied: u64,
+    /// Handshakes that failed otherwise.
+    pub failed: u64,
+    /// Handshakes that took too long.
+    pub timed_out: u64,
+    /// Handshakes that were given up for newer ones.
+    pub displaced: u64,
+    /// Connections closed at once, as too many were open.
+    pub turned_away: u64,
+    /// Handshakes under way now.
+    pub half_open: u64,
+}
+
+impl Listener {
+    /// Accepts on a socket, for services and for the issuer alike.
+    ///
+    /// # Errors
+    /// A socket without an address; a provider without TLS 1.3.
+    pub fn new(tcp: TcpListener, verifier: &Verifier, options: ListenerOptions) -> io::Result<Self> {
+        let local_addr = tcp.local_addr()?;
+        let (finished, connections) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            verifier: verifier.clone(),
+            open: Arc::new(Semaphore::new(options.connections_max)),
+            options,
+            half_open: Mutex::default(),
+            tally: Tally::default(),
+        });
+        shared.acceptor().map_err(io::Error::other)?;
+        let accepting = tokio::spawn(accept(tcp, Arc::clone(&shared), finished)).abort_handle();
+        Ok(Self { connections, local_addr, shared, accepting })
+    }
+
+    /// The next connection whose handshake is done; `None` once the listener is closed and all such were taken.
+    pub async fn accept(&mut self) -> Option<Connection> {
+        self.connections.recv().await
+    }
+
+    /// Accepts no more; what is in handshake is dropped. Connections that were taken stay open.
+    pub fn close(&mut self) {
+        self.accepting.abort();
+        self.connections.close();
+        let half_open = std::mem::take(&mut *self.shared.half_open());
+        half_open.into_values().for_each(|handshake| handshake.abort());
+    }
+
+    /// The address it accepts on.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        let tally = &self.shared.tally;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            accepted: read(&tally.accepted),
+            denied: read(&tally.denied),
+            failed: read(&tally.failed),
+            timed_out: read(&tally.timed_out),
+            displaced: read(&tally.displaced),
+            turned_away: read(&tally.turned_away),
+            half_open: u64::try_from(self.shared.half_open().len()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    verifier: Verifier,
+    options: ListenerOptions,
+    open: Arc<Semaphore>,
+    /// The handshakes under way, oldest first.
+    half_open: Mutex<BTreeMap<u64, AbortHandle>>,
+    tally: Tally,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    accepted: AtomicU64,
+    denied: AtomicU64,
+    failed: AtomicU64,
+    timed_out: AtomicU64,
+    displaced: AtomicU64,
+    turned_away: AtomicU64,
+}
+
+fn count(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+async fn accept(tcp: TcpListener, shared: Arc<Shared>, finished: mpsc::Sender<Connection>) {
+    /// Out of file descriptors or memory: others must end before more can begin.
+    const PAUSE: Duration = Duration::from_millis(50);
+    let mut id = 0;
+    loop {
+        let (stream, remote) = match tcp.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) if of_one_connection(&error) => continue,
+            Err(_) => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&shared.open).try_acquire_owned() else {
+            count(&shared.tally.turned_away);
+            continue;
+        };
+        id += 1;
+        let half_open = HalfOpen { shared: Arc::clone(&shared), id };
+        let handshake = handshake(half_open, stream, remote, permit, finished.clone());
+        let displaced = {
+            // The handshake takes the same lock to leave, so it is entered before it can.
+            let mut under_way = shared.half_open();
+            under_way.insert(id, tokio::spawn(handshake).abort_handle());
+            if under_way.len() > shared.options.half_open_max { under_way.pop_first() } else { None }
+        };
+        if let Some((_, oldest)) = displaced {
+            oldest.abort();
+            count(&shared.tally.displaced);
+        }
+    }
+}
+
+fn of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// A handshake's place among those under way.
+struct HalfOpen {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Drop for HalfOpen {
+    fn drop(&mut self) {
+        self.shared.half_open().remove(&self.id);
+    }
+}
+
+async fn handshake(
+    half_open: HalfOpen,
+    stream: TcpStream,
+    remote: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    finished: mpsc::Sender<Connection>,
+) {
+    let shared = &half_open.shared;
+    // Small messages wait for no acknowledgement. A socket that cannot do this is about to fail anyway.
+    let _ = stream.set_nodelay(true);
+    let outcome = tokio::time::timeout(shared.options.handshake_timeout, shared.shake(stream, remote, permit)).await;
+    match outcome {
+        Ok(Ok(connection)) => {
+            count(&shared.tally.accepted);
+            // Whoever takes connections may be gone.
+            let _ = finished.send(connection).await;
+        }
+        Ok(Err(NotAccepted::Denied(denial))) => {
+            count(&shared.tally.denied);
+            if let Some(denials) = &shared.options.denials {
+                let _ = denials.try_send((remote, denial));
+            }
+        }
+        Ok(Err(NotAccepted::Failed)) => count(&shared.tally.failed),
+        Err(_) => count(&shared.tally.timed_out),
+    }
+}
+
+enum NotAccepted {
+    Denied(Denial),
+    Failed,
+}
+
+impl Shared {
+    /// An acceptor for one connection: what its handshake finds out about the peer is left in the cell.
+    fn acceptor(&self) -> Result<(TlsAcceptor, Arc<Outcome>), rustls::Error> {
+        let outcome = Arc::new(Outcome::default());
+        let mut config = server_config(Arc::new(ClientVerifier {
+            verifier: self.verifier.clone(),
+            required: self.options.client_certificate == ClientCertificate::Required,
+            outcome: Arc::clone(&outcome),
+        }))?;
+        config.alpn_protocols.clone_from(&self.options.alpn);
+        Ok((TlsAcceptor::from(Arc::new(config)), outcome))
+    }
+
+    async fn shake(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Connection, NotAccepted> {
+        let (acceptor, outcome) = self.acceptor().map_err(|_| NotAccepted::Failed)?;
+        let result = acceptor.accept(stream).await;
+        let peer = outcome.peer().map_err(NotAccepted::Denied)?.cloned();
+        let stream = result.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::NoCertificatesPresented) => NotAccepted::Denied(Denial::NoCertificate),
+            _ => NotAccepted::Failed,
+        })?;
+        // A resumed session was never verified. Ours cannot be resumed; this is what says so.
+        if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+            return Err(NotAccepted::Denied(Denial::NoCertificate));
+        }
+        let entry = peer.as_ref().map(|peer| {
+            let ends_at = ends_at(peer, self.verifier.now());
+            self.verifier.registry().enter(peer.clone(), ends_at)
+        });
+        // A revocation since the handshake's own look was published either before this line, and is seen here, or
+        // after the registry was entered, and cuts the connection.
+        if let Some(peer) = &peer {
+            self.verifier.hit(peer).map_err(NotAccepted::Denied)?;
+        }
+        Ok(Connection::new(stream, peer, remote, entry, permit))
+    }
+
+    fn half_open(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+        self.half_open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When the second is over that notAfter names.
+fn ends_at(peer: &Peer, now: Moment) -> Instant {
+    let left = (peer.not_after() + Duration::from_secs(1)).since(now.wall);
+    now.monotonic.checked_add(left).unwrap_or(now.monotonic)
+}

@@ -1,0 +1,107 @@
+//! Who is at the other end.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chancery_identity::{Certificate, Grant, KeyId, ScopeSet, Serial, SpiffeId, Timestamp};
+use rustls_pki_types::CertificateDer;
+
+use crate::chain::{Link, Verified};
+
+/// A peer whose certificate was verified when it connected. Only a verifier makes one; clones are the same peer.
+///
+/// It says who the peer is. What the peer may do now is for [`Guard::check`](crate::Guard::check) to say on each
+/// request: between two requests the certificate can expire or be revoked.
+#[derive(Clone)]
+pub struct Peer(Arc<Facts>);
+
+struct Facts {
+    der: CertificateDer<'static>,
+    certificate: Certificate,
+    dns_names: Vec<Box<str>>,
+    links: Vec<Link>,
+    /// The generation of what is known of revocations in which nothing hit this certificate.
+    cleared: AtomicU64,
+}
+
+impl Peer {
+    pub(crate) fn new(der: CertificateDer<'static>, verified: Verified) -> Self {
+        let Verified { certificate, dns_names, links } = verified;
+        Self(Arc::new(Facts { der, certificate, dns_names, links, cleared: AtomicU64::new(0) }))
+    }
+
+    /// Its SPIFFE ID.
+    pub fn spiffe_id(&self) -> &SpiffeId {
+        &self.0.certificate.spiffe_id
+    }
+
+    /// What its certificate allows.
+    pub fn scopes(&self) -> &ScopeSet {
+        &self.0.certificate.scopes
+    }
+
+    /// What stands behind the scopes; absent in the issuer's own certificate.
+    pub fn grant(&self) -> Option<&Grant> {
+        self.0.certificate.grant.as_ref()
+    }
+
+    /// Its certificate's serial.
+    pub fn serial(&self) -> Serial {
+        self.0.certificate.serial
+    }
+
+    /// The authority that signed its certificate.
+    pub fn authority(&self) -> KeyId {
+        self.0.certificate.authority
+    }
+
+    /// The first instant its certificate is valid at.
+    pub fn not_before(&self) -> Timestamp {
+        self.0.certificate.not_before
+    }
+
+    /// The last second its certificate is valid at.
+    pub fn not_after(&self) -> Timestamp {
+        self.0.certificate.not_after
+    }
+
+    /// All that its certificate says.
+    pub fn certificate(&self) -> &Certificate {
+        &self.0.certificate
+    }
+
+    /// The DNS names of its certificate.
+    pub fn dns_names(&self) -> impl Iterator<Item = &str> {
+        self.0.dns_names.iter().map(AsRef::as_ref)
+    }
+
+    /// Its certificate as DER.
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.0.der
+    }
+
+    pub(crate) fn links(&self) -> &[Link] {
+        &self.0.links
+    }
+
+    /// Whether nothing hit the certificate in this generation.
+    pub(crate) fn cleared_in(&self, generation: u64) -> bool {
+        self.0.cleared.load(Ordering::Relaxed) == generation
+    }
+
+    pub(crate) fn clear_in(&self, generation: u64) {
+        // Two generations can race here; either verdict was true of the generation it is stored with.
+        self.0.cleared.store(generation, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("spiffe_id", &self.spiffe_id().as_str())
+            .field("serial", &self.serial())
+            .field("not_after", &self.not_after())
+            .finish_non_exhaustive()
+    }
+}
