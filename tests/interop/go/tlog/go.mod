@@ -1,5 +1,5 @@
 module chancery.example/interop/tlog
 
-go 1.26.0
+go 1.21.13
 
-require golang.org/x/mod v0.42.0
+require golang.org/x/mod v0.20.0
