@@ -94,7 +94,6 @@ impl Period {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
 mod tests {
     use std::time::Instant;
 

@@ -59,7 +59,7 @@ impl Guard {
     /// # Errors
     /// As [`Guard::check`], rules aside.
     pub fn check_scope(&self, peer: &Peer, needs: &Scope, now: Moment) -> Result<Knowledge, Denial> {
-        let knowledge = self.verifier.judge(peer, now)?;
+        let knowledge = self.verifier.check(peer, now)?;
         if !self.verifier.serves(needs.system()) {
             return Err(needs.system().parse().map_or_else(
                 |_| Denial::NotListed { method: needs.action().into(), path: needs.object().into() },

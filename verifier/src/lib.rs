@@ -4,6 +4,17 @@
 //! [`Listener`] accepts connections, and cuts those whose peer is revoked or whose certificate ends. A [`Guard`] checks
 //! each request against [`Rules`]: what they do not list is refused.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used,
+        reason = "a test fails by panicking"
+    )
+)]
+
 mod authority;
 mod chain;
 mod clock;
@@ -18,8 +29,14 @@ mod signed;
 mod state;
 mod verifier;
 
+#[cfg(feature = "axum")]
+pub mod axum;
 #[cfg(feature = "tokio")]
 mod connection;
+#[cfg(feature = "tokio")]
+mod files;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "tokio")]
 mod listener;
 #[cfg(feature = "tokio")]
@@ -35,6 +52,8 @@ pub use connection::Connection;
 pub use credentials::Credentials;
 pub use credentials::{Material, MaterialRefused};
 pub use denial::Denial;
+#[cfg(feature = "tokio")]
+pub use files::{FileCredentials, FileError, FilePaths};
 pub use freshness::{Freshness, Knowledge};
 pub use guard::{Allowed, Guard};
 #[cfg(feature = "tokio")]

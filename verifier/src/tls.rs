@@ -184,7 +184,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let now = self.verifier.now();
         let outcome = self.verifier.verify(end_entity, intermediates, Usage::Client, now).and_then(|peer| {
-            self.verifier.judge(&peer, now)?;
+            self.verifier.check(&peer, now)?;
             Ok(peer)
         });
         let verdict =
@@ -252,7 +252,7 @@ impl ServerVerifier {
         }
         match self.expectation {
             ServerExpectation::Issuer => self.verifier.hit(&peer),
-            _ => self.verifier.judge(&peer, now).map(|_| ()),
+            _ => self.verifier.check(&peer, now).map(|_| ()),
         }
     }
 }

@@ -172,7 +172,7 @@ impl Verifier {
     pub fn client(&self, chain: &[CertificateDer<'_>], now: Moment) -> Result<Peer, Denial> {
         let (leaf, intermediates) = chain.split_first().ok_or(Denial::NoCertificate)?;
         let peer = self.verify(leaf, intermediates, Usage::Client, now)?;
-        self.judge(&peer, now)?;
+        self.check(&peer, now)?;
         Ok(peer)
     }
 
@@ -222,8 +222,13 @@ impl Verifier {
         self.publish(&present, next);
     }
 
-    /// Whether the peer is still to be let in: validity, revocation, and how well that is known.
-    pub(crate) fn judge(&self, peer: &Peer, now: Moment) -> Result<Knowledge, Denial> {
+    /// Checks whether the peer is still to be let in: its certificate is valid now, neither it nor an authority or
+    /// ancestor of it is revoked, and this is known well enough. For what decides by itself who may do what;
+    /// [`Guard::check`] checks the scope too.
+    ///
+    /// # Errors
+    /// The first of these that does not hold.
+    pub fn check(&self, peer: &Peer, now: Moment) -> Result<Knowledge, Denial> {
         check_validity(peer.certificate(), now.wall)?;
         let state = self.0.state.load();
         if !peer.cleared_in(state.generation()) {

@@ -115,7 +115,6 @@ fn span(key: u128, spans: usize) -> usize {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::collections::BTreeSet;
 
@@ -175,7 +174,7 @@ mod tests {
     fn a_serial_costs_less_than_17_bytes() {
         let mut state = 7;
         let base = Base::new((0..100_000).map(|_| random_serial(&mut state)));
-        let bytes = std::mem::size_of_val(&*base.keys) + std::mem::size_of_val(&*base.fences);
+        let bytes = size_of_val(&*base.keys) + size_of_val(&*base.fences);
         assert!(bytes < base.len() * 17, "{bytes} bytes for {} serials", base.len());
         let widest = base.fences.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
         assert!(widest < 80, "a span holds {widest} serials");

@@ -1,0 +1,243 @@
+//! Serves an axum router: accept loop, check of each request, limits, drain.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts};
+use axum::response::{IntoResponse, Response};
+use http::Request;
+use http::request::Parts;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tower_service::Service;
+
+use crate::http::GuardLayer;
+use crate::{Allowed, Connection, Denial, Guard, Listener, ListenerOptions, Peer, Verifier};
+
+/// Serves a router behind a guard: each request is checked before the router sees it, and goes on with the path that
+/// was checked. Handlers take the [`Peer`] as an argument.
+///
+/// A connection whose peer is revoked, or whose certificate ends, is cut with all its streams.
+pub fn serve(socket: TcpListener, app: Router, guard: Guard) -> Serve {
+    let verifier = guard.verifier().clone();
+    Serve::new(socket, app, verifier, Some(guard))
+}
+
+/// Serves a router that decides by itself who may do what: requests are not checked, connections are cut all the same.
+/// Requests carry the [`Peer`] if the client showed a certificate. For the issuer; [`serve`] is for services.
+pub fn serve_unguarded(socket: TcpListener, app: Router, verifier: Verifier) -> Serve {
+    Serve::new(socket, app, verifier, None)
+}
+
+/// A server about to run; await it.
+#[must_use = "a server runs when it is awaited"]
+pub struct Serve {
+    socket: TcpListener,
+    app: Router,
+    verifier: Verifier,
+    guard: Option<Guard>,
+    options: ListenerOptions,
+    limits: Limits,
+    shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// What a connection may ask of a server.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "made by struct update from its default")]
+pub struct Limits {
+    /// The longest that the head of an HTTP/1 request may take, counted from when one can come. Default: 15 s.
+    pub header_timeout: Duration,
+    /// The most streams at once on one HTTP/2 connection. Default: 256.
+    pub streams_max: u32,
+    /// The most bytes of request headers. Default: 16 KiB.
+    pub header_bytes_max: u32,
+    /// An HTTP/2 peer that does not answer a ping for this long is gone. Default: 20 s.
+    pub ping_timeout: Duration,
+    /// The longest that requests under way may take once the server is told to stop. Default: 10 s.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(15),
+            streams_max: 256,
+            header_bytes_max: 16 * 1024,
+            ping_timeout: Duration::from_secs(20),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Serve {
+    fn new(socket: TcpListener, app: Router, verifier: Verifier, guard: Option<Guard>) -> Self {
+        Self {
+            socket,
+            app,
+            verifier,
+            guard,
+            options: ListenerOptions::default(),
+            limits: Limits::default(),
+            shutdown: Box::pin(std::future::pending()),
+        }
+    }
+
+    /// Accepts in another way than by default.
+    pub fn options(self, options: ListenerOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Sets other limits than the default ones.
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Stops when this is ready: accepts no more, tells clients, and lets requests under way end within
+    /// [`Limits::drain`].
+    pub fn with_graceful_shutdown(self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { shutdown: Box::pin(signal), ..self }
+    }
+
+    async fn run(self) -> io::Result<()> {
+        let mut listener = Listener::new(self.socket, &self.verifier, self.options)?;
+        let draining = GracefulShutdown::new();
+        let guard = self.guard.as_ref().map(Guard::layer);
+        let server = server(&self.limits);
+        let mut shutdown = self.shutdown;
+        while let Some(connection) = next(&mut listener, shutdown.as_mut()).await {
+            serve_connection(connection, &server, self.app.clone(), guard.clone(), &draining);
+        }
+        listener.close();
+        // Whatever is not done by then is dropped with the connections' tasks when the runtime ends, or goes on alone.
+        let _ = tokio::time::timeout(self.limits.drain, draining.shutdown()).await;
+        Ok(())
+    }
+}
+
+impl IntoFuture for Serve {
+    type Output = io::Result<()>;
+    type IntoFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Serve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve").field("socket", &self.socket).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+fn server(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX));
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(limits.header_bytes_max)
+        .keep_alive_interval(limits.ping_timeout)
+        .keep_alive_timeout(limits.ping_timeout);
+    server
+}
+
+/// The next connection, until it is time to stop.
+async fn next(listener: &mut Listener, mut shutdown: Pin<&mut (dyn Future<Output = ()> + Send)>) -> Option<Connection> {
+    let mut accept = pin!(listener.accept());
+    std::future::poll_fn(|cx| match shutdown.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => accept.as_mut().poll(cx),
+    })
+    .await
+}
+
+fn serve_connection(
+    connection: Connection,
+    server: &auto::Builder<TokioExecutor>,
+    app: Router,
+    guard: Option<GuardLayer>,
+    draining: &GracefulShutdown,
+) {
+    let peer = connection.peer().cloned();
+    let remote = connection.remote_addr();
+    // What ALPN settled is not asked again: a client that says nothing more would hold the connection.
+    let server = match connection.alpn() {
+        Some(b"h2") => server.clone().http2_only(),
+        _ => server.clone().http1_only(),
+    };
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(remote));
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
+        answer(app.clone(), guard.clone(), request)
+    });
+    let serving = server.serve_connection_with_upgrades(TokioIo::new(connection), service).into_owned();
+    let serving = draining.watch(serving);
+    tokio::spawn(async move {
+        // A client that goes away in the middle is no news, and one that was cut knows.
+        let _ = serving.await;
+    });
+}
+
+async fn answer(
+    mut app: Router,
+    guard: Option<GuardLayer>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Infallible> {
+    // A router is always ready.
+    match guard {
+        Some(guard) => {
+            let mut guarded = tower_layer::Layer::layer(&guard, app);
+            Ok(guarded.call(request).await?.map(Body::new))
+        }
+        None => app.call(request).await,
+    }
+}
+
+impl IntoResponse for Denial {
+    fn into_response(self) -> Response {
+        crate::http::response(&self).map(Body::new)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Denial;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Denial> {
+        parts.extensions.get().cloned().ok_or(Denial::NoCertificate)
+    }
+}
+
+impl<S: Sync> OptionalFromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get().cloned())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Allowed {
+    type Rejection = Denial;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Denial> {
+        parts.extensions.get().cloned().ok_or(Denial::NoCertificate)
+    }
+}
