@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chancery_identity::RequestId;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use rustls::ClientConfig;
 use serde::Serialize;
@@ -157,6 +157,22 @@ impl Client {
         })
     }
 
+    /// Sends any request, as to a service that is no issuer. Every status is an answer, refusals too.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, ClientError> {
+        let request = self.request(method, path, headers, body)?;
+        let timeout = self.timeout;
+        tokio::time::timeout(timeout, self.answered(request)).await.map_err(|_| ClientError::Timeout(timeout))?
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -180,26 +196,32 @@ impl Client {
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().map_err(|_| ClientError::Url(path.into()))?;
         *request.headers_mut() = headers;
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json, */*"));
+        request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("application/json, */*"));
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
         Ok(request)
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer<Bytes>, ClientError> {
+    /// The answer whole, whatever its status.
+    async fn answered(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, ClientError> {
         let (response, lease) = self.connection.send(request, &self.host).await?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_LEN_MAX).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() { ClientError::TooLong } else { ClientError::Broken(error.to_string()) }
         })?;
         self.connection.give_back(lease).await;
+        Ok(Response::from_parts(head, body.to_bytes()))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer<Bytes>, ClientError> {
+        let (head, body) = self.answered(request).await?.into_parts();
         let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let answer = Answer {
             status: head.status,
             etag: header(ETAG.as_str()).map(str::to_owned),
             request_id: header("request-id").and_then(|id| id.parse().ok()),
-            body: body.to_bytes(),
+            body,
         };
         if head.status.is_success() || head.status == StatusCode::NOT_MODIFIED {
             return Ok(answer);

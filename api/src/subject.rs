@@ -78,7 +78,11 @@ impl Subject {
     }
 
     /// The one that a request names.
-    pub fn exactly_one(agent: Option<Name>, service: Option<Name>, admin: Option<Name>) -> Result<Self, SubjectError> {
+    pub(crate) fn exactly_one(
+        agent: Option<Name>,
+        service: Option<Name>,
+        admin: Option<Name>,
+    ) -> Result<Self, SubjectError> {
         match (agent, service, admin) {
             (Some(name), None, None) => Ok(Self::Agent(name)),
             (None, Some(name), None) => Ok(Self::Service(name)),

@@ -392,6 +392,3 @@ fn values(der: &[u8], depth: u8) -> Result<(), String> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,195 @@
+//! `chancery run -- CMD`: an identity for one child process, in files and environment variables.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use chancery_agent::{Files, Identity};
+use chancery_verifier::{Credentials, Material};
+
+use super::on_change::{OnChange, Reaction, finished};
+use super::workload::{Workload, narrate_error};
+
+/// We failed before the child ran.
+const OURS_FAILED: u8 = 125;
+/// The child's program is there and cannot be started, as shells say it.
+const NOT_STARTED: u8 = 126;
+/// There is no such program, as shells say it.
+const NOT_FOUND: u8 = 127;
+
+/// Signals that the child gets from us as we get them.
+const FORWARDED: [(SignalKind, Signal); 5] = [
+    (SignalKind::terminate(), Signal::TERM),
+    (SignalKind::hangup(), Signal::HUP),
+    (SignalKind::quit(), Signal::QUIT),
+    (SignalKind::user_defined1(), Signal::USR1),
+    (SignalKind::user_defined2(), Signal::USR2),
+];
+
+/// Obtain an identity, keep it renewed, and run a program with it.
+///
+/// The program finds its certificate, key, trust anchors and CRLs in the files that CHANCERY_CERT, CHANCERY_KEY,
+/// CHANCERY_BUNDLE and CHANCERY_CRL name, and who it is in CHANCERY_SPIFFE_ID. Its exit code is ours: 125 if we failed
+/// first, 128+n if signal n ended it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  CHANCERY_JOIN='https://ca.internal:8443#chj_…' chancery run -- python bot.py
+  chancery run --on-change HUP -- ./server
+  chancery run --on-change 'nginx -s reload' -- nginx -g 'daemon off;'")]
+pub struct RunArgs {
+    #[command(flatten)]
+    workload: Workload,
+
+    /// After files were replaced: send the program this signal (HUP, USR1, …), or run this command.
+    #[arg(long, value_name = "SIGNAL|COMMAND")]
+    on_change: Option<OnChange>,
+
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs the child to its end, and says how it ended.
+pub async fn run(args: RunArgs) -> ExitCode {
+    ExitCode::from(match start(args).await {
+        Ok(running) => running.wait().await,
+        Err(code) => code,
+    })
+}
+
+struct Running {
+    identity: Identity,
+    files: Files,
+    child: Child,
+    pid: Option<Pid>,
+    signals: mpsc::Receiver<Signal>,
+    on_change: Option<Signal>,
+    reaction: Option<Reaction>,
+}
+
+async fn start(args: RunArgs) -> Result<Running, u8> {
+    let ours = |error: &dyn std::error::Error| {
+        narrate_error(error);
+        OURS_FAILED
+    };
+    let identity = args.workload.start().await.map_err(|error| ours(&error))?;
+    let mut files = Files::new(identity.state_folder().join("files")).map_err(|error| ours(&error))?;
+    files.update(&identity.material().borrow_and_update().clone()).map_err(|error| ours(&error))?;
+
+    let signals = listen().map_err(|error| ours(&error))?;
+    let (program, arguments) = args.command.split_first().ok_or(OURS_FAILED)?;
+    let spawned = Command::new(program)
+        .args(arguments)
+        .envs(files.environment())
+        .env("CHANCERY_SPIFFE_ID", identity.spiffe_id().as_str())
+        .env_remove("CHANCERY_JOIN")
+        .env_remove("CHANCERY_JOIN_FILE")
+        .spawn();
+    let child = spawned.map_err(|error| {
+        eprintln!("chancery: cannot run {}: {error}", program.display());
+        if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED }
+    })?;
+    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let (on_change, reaction) = match args.on_change {
+        Some(OnChange::Signal(signal)) => (Some(signal), None),
+        Some(OnChange::Command(command)) => (None, Some(Reaction::new(command, &files.environment()))),
+        None => (None, None),
+    };
+    Ok(Running { identity, files, child, pid, signals, on_change, reaction })
+}
+
+impl Running {
+    async fn wait(mut self) -> u8 {
+        let mut material = self.identity.material();
+        loop {
+            tokio::select! {
+                ended = self.child.wait() => return match ended {
+                    Ok(status) => code(status),
+                    Err(error) => {
+                        narrate_error(&error);
+                        OURS_FAILED
+                    }
+                },
+                Some(signal) = self.signals.recv() => self.send(signal),
+                Ok(()) = material.changed() => {
+                    let now = Arc::clone(&material.borrow_and_update());
+                    self.update(&now);
+                }
+                () = finished(&mut self.reaction) => {}
+            }
+        }
+    }
+
+    fn update(&mut self, material: &Arc<Material>) {
+        match self.files.update(material) {
+            Ok(false) => {}
+            Ok(true) => {
+                if let Some(signal) = self.on_change {
+                    self.send(signal);
+                }
+                if let Some(reaction) = &mut self.reaction {
+                    reaction.start();
+                }
+            }
+            Err(error) => eprintln!("chancery: cannot replace files in {}: {error}", self.files.folder().display()),
+        }
+    }
+
+    /// The child is waited for by nobody else, so its id is its own as long as this runs.
+    fn send(&self, signal: Signal) {
+        if let Some(pid) = self.pid
+            && let Err(error) = kill_process(pid, signal)
+        {
+            eprintln!("chancery: cannot send {signal:?} to the program: {error}");
+        }
+    }
+}
+
+/// All signals to be forwarded, in the order they come.
+fn listen() -> std::io::Result<mpsc::Receiver<Signal>> {
+    let (sender, receiver) = mpsc::channel(16);
+    let mut kinds = FORWARDED.to_vec();
+    // A terminal gives the interrupt to the child itself; then ours is only not to die of it.
+    let terminal = std::io::stdin().is_terminal();
+    kinds.push((SignalKind::interrupt(), Signal::INT));
+    for (kind, forwarded) in kinds {
+        let mut stream = signal(kind)?;
+        let sender = sender.clone();
+        let by_terminal = terminal && matches!(forwarded, Signal::INT | Signal::QUIT);
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                if !by_terminal && sender.send(forwarded).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(receiver)
+}
+
+/// As shells say it: 128 and the signal's number.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(OURS_FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_childs_end_is_ours() {
+        assert_eq!(code(ExitStatus::from_raw(0)), 0);
+        assert_eq!(code(ExitStatus::from_raw(3 << 8)), 3);
+        assert_eq!(code(ExitStatus::from_raw(255 << 8)), 255);
+        assert_eq!(code(ExitStatus::from_raw(15)), 143);
+        assert_eq!(code(ExitStatus::from_raw(9)), 137);
+    }
+}
