@@ -20,6 +20,7 @@ mod certificate;
 pub mod der;
 mod grant;
 mod id;
+mod in_force;
 mod leaf;
 mod name;
 pub mod normalise;
@@ -36,6 +37,7 @@ pub use grant::{Ancestor, Attestation, Constraint, GRANT_VERSION, Grant, GrantEr
 pub use id::{
     ApprovalId, GrantId, IdError, Instance, JoinTokenId, KeyId, Lineage, RequestId, RevocationId, Serial, TokenId,
 };
+pub use in_force::InForce;
 pub use leaf::{LEAF_LEN_MAX, Leaf, LeafError};
 pub use name::{Name, NameError, System};
 pub use revocation::{Effect, Reason, Revocation, WordError};

@@ -1,0 +1,289 @@
+//! One transaction of decisions, from its first look at the database to the head row that closes it.
+
+use std::collections::{HashMap, HashSet};
+
+use chancery_identity::{JoinTokenId, Lineage, Name, Revocation, Timestamp};
+use chancery_tlog::{Decision as Logged, Entry, Record};
+use ring::rand::SecureRandom;
+
+use super::certificates::{self, CertificateRow};
+use super::db::{Db, DbError, Transaction, Value};
+use super::decision::{Cause, Committed};
+use super::head::Head;
+use super::lineages::{self, StoredLineage};
+use super::log::SHA256;
+use super::registry::{Owned, Registered};
+use super::rows::Insert;
+use super::state::{Change, State};
+use super::tokens::{self, JoinTokenRow, Redemption};
+
+/// What decisions have in common while they are decided: the transaction, what they found, what they leave.
+#[doc(hidden)]
+pub struct Batch<'a> {
+    transaction: Transaction,
+    touched: bool,
+    state: &'a State,
+    random: &'a (dyn SecureRandom + Send + Sync),
+    head: Head,
+    at: Timestamp,
+    /// What was found at the start, with what earlier decisions of this transaction made of it.
+    pub(super) found: Found,
+    changes: Vec<Change>,
+    certificates: Vec<CertificateRow>,
+    lineages: Vec<StoredLineage>,
+    redemptions: Vec<Redemption>,
+    entries: Vec<[Value; 6]>,
+    nodes: Vec<[Value; 3]>,
+}
+
+/// What decisions need to know from the database, asked for all of them at once.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub(super) lineages: HashSet<Lineage>,
+    pub(super) keys: HashSet<[u8; 32]>,
+    pub(super) evidence: HashSet<[u8; 32]>,
+    pub(super) join_tokens: HashSet<JoinTokenId>,
+    /// Agents whose live instances count.
+    pub(super) counted: HashSet<Name>,
+}
+
+/// The answers.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) lineages: HashMap<Lineage, StoredLineage>,
+    /// The living lineages of keys.
+    pub(super) keys: HashMap<[u8; 32], Lineage>,
+    pub(super) redemptions: HashMap<[u8; 32], Vec<Redemption>>,
+    pub(super) join_tokens: HashMap<JoinTokenId, JoinTokenRow>,
+    pub(super) live: HashMap<Name, u64>,
+}
+
+impl<'a> Batch<'a> {
+    /// Begins the transaction. `None` when the lease is another's: the head row carries its fence.
+    pub(super) async fn begin(
+        db: &Db,
+        state: &'a State,
+        random: &'a (dyn SecureRandom + Send + Sync),
+        fence: u64,
+        now: Timestamp,
+    ) -> Result<Option<Self>, DbError> {
+        let mut transaction = db.begin().await?;
+        let head = Head::read_for_update(&mut transaction).await?;
+        if head.fence != fence {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            transaction,
+            touched: false,
+            state,
+            random,
+            // A clock that steps back does not make the log's times fall.
+            at: now.max(head.at),
+            head,
+            found: Found::default(),
+            changes: Vec::new(),
+            certificates: Vec::new(),
+            lineages: Vec::new(),
+            redemptions: Vec::new(),
+            entries: Vec::new(),
+            nodes: Vec::new(),
+        }))
+    }
+
+    /// Asks the database for what is wanted.
+    pub(super) async fn find(&mut self, wanted: Wanted) -> Result<(), DbError> {
+        let (transaction, at) = (&mut self.transaction, self.at);
+        self.found.lineages = lineages::find(transaction, wanted.lineages).await?;
+        self.found.keys = lineages::find_keys(transaction, wanted.keys, at).await?;
+        self.found.live = lineages::count_live(transaction, wanted.counted, at).await?;
+        self.found.redemptions = tokens::find_redemptions(transaction, wanted.evidence).await?;
+        self.found.join_tokens = tokens::find_join_tokens(transaction, wanted.join_tokens).await?;
+        Ok(())
+    }
+
+    /// When this will have been committed.
+    pub(super) const fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// The log's epoch.
+    pub(super) const fn epoch(&self) -> u64 {
+        self.head.epoch
+    }
+
+    /// The position of the next log entry.
+    pub(super) fn log_size(&self) -> u64 {
+        self.head.frontier.size()
+    }
+
+    /// How many entries the log had before this transaction.
+    pub(super) fn log_size_before(&self) -> u64 {
+        self.log_size() - self.entries.len() as u64
+    }
+
+    /// The memory as of the last commit, without what this transaction changes.
+    pub(super) const fn state(&self) -> &'a State {
+        self.state
+    }
+
+    /// The transaction, for what is written at once.
+    pub(super) const fn transaction(&mut self) -> &mut Transaction {
+        self.touched = true;
+        &mut self.transaction
+    }
+
+    /// A record as it is, with what this transaction changes.
+    pub(super) fn record<R: Registered>(&self, name: &Name) -> Option<R> {
+        let changed = self.changes.iter().rev().filter_map(R::in_change).find(|record| record.name() == name);
+        changed.cloned().or_else(|| self.state.record::<R>(name).as_deref().cloned())
+    }
+
+    /// The revision of a record that a certificate's holder has, with what this transaction changes.
+    pub(super) fn revision<R: Registered>(&self, name: &Name) -> Option<u64> {
+        let changed = self.changes.iter().rev().filter_map(R::in_change).find(|record| record.name() == name);
+        changed.map(R::revision).or_else(|| self.state.record::<R>(name).map(|record| record.revision()))
+    }
+
+    /// The service that answers for a system or a DNS name, with what this transaction changes.
+    pub(super) fn service_that_owns(&self, name: &Owned) -> Option<Name> {
+        use chancery_api::Service;
+
+        let changed: Vec<&Service> = self.changes.iter().filter_map(Service::in_change).collect();
+        let owner = changed.iter().rev().find(|service| service.owned().contains(name));
+        if let Some(owner) = owner {
+            return Some(owner.name.clone());
+        }
+        let before = match name {
+            Owned::System(system) => self.state.service_of(system),
+            Owned::DnsName(name) => self.state.service_named(name),
+        };
+        // It may have been given up in this very transaction.
+        before.filter(|service| changed.iter().all(|changed| changed.name != *service))
+    }
+
+    /// What one commit changes in memory.
+    pub(super) fn change(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// The changes so far.
+    pub(super) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// The next number of the revocation sequence.
+    pub(super) const fn next_revocation(&mut self) -> u64 {
+        self.head.revocation += 1;
+        self.head.revocation
+    }
+
+    /// The entry that keeps a certificate from being issued, with what this transaction changes.
+    pub(super) fn blocking(&self, certificate: &chancery_identity::Certificate) -> Option<Revocation> {
+        let blocks = |entry: &Revocation| {
+            entry.hits(certificate)
+                || (entry.effect.blocks_issuance() && entry.target.matches(certificate, entry.cascade))
+        };
+        let new = self.changes.iter().find_map(|change| match change {
+            Change::Entry(entry) if blocks(entry) => Some(entry.clone()),
+            _ => None,
+        });
+        let resumed =
+            |n: u64| self.changes.iter().any(|change| matches!(change, Change::Resumed(other) if *other == n));
+        new.or_else(|| self.state.blocking(certificate).filter(|entry| !resumed(entry.n)))
+    }
+
+    /// Queues a certificate's row.
+    pub(super) fn add_certificate(&mut self, row: CertificateRow) {
+        self.certificates.push(row);
+    }
+
+    /// Queues a lineage's row, new or changed.
+    pub(super) fn put_lineage(&mut self, row: StoredLineage) {
+        self.found.keys.insert(row.key_digest, row.id);
+        self.found.lineages.insert(row.id, row.clone());
+        self.lineages.push(row);
+    }
+
+    /// Queues a redemption.
+    pub(super) fn add_redemption(&mut self, redemption: Redemption) {
+        self.found.redemptions.entry(redemption.evidence).or_default().push(redemption.clone());
+        self.redemptions.push(redemption);
+    }
+
+    /// Random bytes.
+    pub(super) fn random<const N: usize>(&self) -> Result<[u8; N], DbError> {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes).map_err(|_| DbError::Random)?;
+        Ok(bytes)
+    }
+
+    /// Appends the record of a decision to the log, and makes what will be the proof of it.
+    pub(super) fn log<T>(
+        &mut self,
+        cause: &Cause,
+        subjects: Vec<String>,
+        decision: Logged,
+        reply: T,
+    ) -> Result<Committed<T>, DbError> {
+        let record = Record {
+            at: self.at,
+            epoch: self.head.epoch,
+            actor: cause.actor.clone(),
+            subjects,
+            request_id: cause.request_id,
+            decision,
+        };
+        let entry = Entry::new(self.random()?, &record);
+        let commitment = entry.commitment(SHA256);
+        let position = self.head.frontier.size();
+        for node in self.head.frontier.append(SHA256, commitment.leaf_hash(SHA256)) {
+            self.nodes.push([i64::from(node.level).into(), node.index.into(), node.hash.0.into()]);
+        }
+        self.entries.push([
+            position.into(),
+            self.at.into(),
+            record.decision.action().as_str().into(),
+            entry.salt.into(),
+            entry.record.into(),
+            commitment.0.into(),
+        ]);
+        Ok(Committed::new(reply, position, self.at))
+    }
+
+    /// Writes all that is queued and the head row. Nothing of it is for good yet.
+    pub(super) async fn close(mut self, lease_ms: i64, now: &'static str) -> Result<Closed, DbError> {
+        let transaction = &mut self.transaction;
+        let next = self.head.certificate + 1;
+        self.head.certificate += self.certificates.len() as u64;
+        certificates::insert(transaction, next, self.certificates).await?;
+        lineages::put(transaction, self.lineages).await?;
+        tokens::insert_redemptions(transaction, self.redemptions).await?;
+        ENTRIES.run(transaction, self.entries).await?;
+        NODES.run(transaction, self.nodes).await?;
+        self.head.at = self.at;
+        self.head.write(transaction, lease_ms, now).await?;
+        Ok(Closed { transaction: self.transaction, head: self.head, changes: self.changes })
+    }
+
+    /// Undoes all of it.
+    pub(super) async fn abandon(self) -> Result<(), DbError> {
+        self.transaction.rollback().await
+    }
+
+    /// Whether anything is to be committed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && !self.touched
+    }
+}
+
+/// A batch with all its rows written, that only needs to be committed.
+pub(super) struct Closed {
+    pub(super) transaction: Transaction,
+    pub(super) head: Head,
+    pub(super) changes: Vec<Change>,
+}
+
+static ENTRIES: Insert<6> =
+    Insert::new("INSERT INTO log_entry (position, at, action, salt, record, commitment) VALUES", "");
+static NODES: Insert<3> = Insert::new("INSERT INTO log_node (level, position, hash) VALUES", "");

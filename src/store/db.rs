@@ -1,0 +1,537 @@
+//! The one file that knows there are two databases.
+//!
+//! SQL above is written once: `$n` placeholders, integers, text and blobs, `ON CONFLICT`, `RETURNING`.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_identity::LeafError;
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Arguments, AssertSqlSafe, Pool, Postgres, Row as _, SqlSafeStr, SqlStr, Sqlite};
+
+/// One database: connections that read, and those that write.
+#[derive(Clone, Debug)]
+pub(super) enum Db {
+    /// One file; readers see the last commit while the one writer works.
+    Sqlite { read: Pool<Sqlite>, write: Pool<Sqlite>, path: PathBuf },
+    /// A server.
+    Postgres { read: Pool<Postgres>, write: Pool<Postgres> },
+}
+
+/// A value bound to a placeholder. PostgreSQL wants to know the type of a NULL too.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Int(Option<i64>),
+    Text(Option<String>),
+    Blob(Option<Vec<u8>>),
+}
+
+/// One row of an answer.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+/// A transaction that writes; rolled back when dropped.
+pub(super) enum Transaction {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+/// Runs the arm for either kind of database; both sides have the same methods and different types.
+macro_rules! either {
+    ($value:expr, $kind:ident :: { $($pattern:tt)* } => $body:expr) => {
+        match $value {
+            $kind::Sqlite $($pattern)* => $body,
+            $kind::Postgres $($pattern)* => $body,
+        }
+    };
+}
+
+impl Db {
+    /// Connects; neither creates nor migrates.
+    pub(super) async fn open(url: &str) -> Result<Self, DbError> {
+        Self::connect(url, false).await
+    }
+
+    /// Connects, and creates a SQLite file that is not there yet, readable by its owner only.
+    pub(super) async fn create(url: &str) -> Result<Self, DbError> {
+        Self::connect(url, true).await
+    }
+
+    async fn connect(url: &str, create: bool) -> Result<Self, DbError> {
+        if url.starts_with("sqlite:") {
+            let options = SqliteConnectOptions::from_str(url)?
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .foreign_keys(true)
+                .busy_timeout(BUSY_TIMEOUT)
+                .statement_cache_capacity(STATEMENTS);
+            let path = options.get_filename().to_owned();
+            if create {
+                create_private(&path).map_err(|error| DbError::File { path: path.clone(), error })?;
+            } else if !path.exists() {
+                return Err(DbError::Absent { path });
+            }
+            // The write connection comes first: it turns a new file to WAL.
+            let write = SqlitePoolOptions::new()
+                .acquire_timeout(ACQUIRE)
+                .max_connections(1)
+                .connect_with(options.clone())
+                .await?;
+            let read = SqlitePoolOptions::new()
+                .acquire_timeout(ACQUIRE)
+                .max_connections(READERS)
+                .connect_with(options.read_only(true))
+                .await?;
+            Ok(Self::Sqlite { read, write, path })
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let options = PgConnectOptions::from_str(url)?.statement_cache_capacity(STATEMENTS);
+            let write =
+                PgPoolOptions::new().acquire_timeout(ACQUIRE).max_connections(2).connect_with(options.clone()).await?;
+            let read =
+                PgPoolOptions::new().acquire_timeout(ACQUIRE).max_connections(READERS).connect_with(options).await?;
+            Ok(Self::Postgres { read, write })
+        } else {
+            Err(DbError::Url(url.split(':').next().unwrap_or_default().into()))
+        }
+    }
+
+    /// The file, where the database is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite { path, .. } => Some(path),
+            Self::Postgres { .. } => None,
+        }
+    }
+
+    /// Applies the migrations that are missing; returns how many there were.
+    pub(super) async fn migrate(&self) -> Result<usize, DbError> {
+        let before = self.migrations_applied().await?.unwrap_or_default().len();
+        let migrator = Migrator::with_migrations(self.migrations());
+        match self {
+            Self::Sqlite { write, .. } => migrator.run(write).await?,
+            Self::Postgres { write, .. } => migrator.run(write).await?,
+        }
+        Ok(self.migrations().len() - before)
+    }
+
+    /// Whether the database's tables are those that this program knows.
+    pub(super) async fn check_migrations(&self) -> Result<(), DbError> {
+        let wanted = self.migrations();
+        let applied = self.migrations_applied().await?.unwrap_or_default();
+        for (version, checksum) in &applied {
+            match wanted.iter().find(|known| known.version == *version) {
+                None => return Err(DbError::Newer { found: *version, known: wanted.len() }),
+                Some(known) if *known.checksum != **checksum => return Err(DbError::Altered { version: *version }),
+                Some(_) => {}
+            }
+        }
+        if applied.len() < wanted.len() {
+            return Err(DbError::Unmigrated { found: applied.len(), wanted: wanted.len() });
+        }
+        Ok(())
+    }
+
+    async fn migrations_applied(&self) -> Result<Option<Vec<(i64, Vec<u8>)>>, DbError> {
+        let exists = match self {
+            Self::Sqlite { .. } => {
+                "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'"
+            }
+            Self::Postgres { .. } => {
+                "SELECT count(*) FROM information_schema.tables \
+                 WHERE table_schema = current_schema() AND table_name = '_sqlx_migrations'"
+            }
+        };
+        if self.row(exists, vec![]).await?.map_or(Ok(0), |row| row.read::<i64>(0))? == 0 {
+            return Ok(None);
+        }
+        let applied = match self {
+            Self::Sqlite { write, .. } => write.acquire().await?.list_applied_migrations(MIGRATIONS_TABLE).await?,
+            Self::Postgres { write, .. } => write.acquire().await?.list_applied_migrations(MIGRATIONS_TABLE).await?,
+        };
+        Ok(Some(applied.into_iter().map(|one| (one.version, one.checksum.into_owned())).collect()))
+    }
+
+    fn migrations(&self) -> Vec<Migration> {
+        let texts = match self {
+            Self::Sqlite { .. } => SQLITE_MIGRATIONS,
+            Self::Postgres { .. } => POSTGRES_MIGRATIONS,
+        };
+        (1..)
+            .zip(texts)
+            .map(|(version, (description, sql))| {
+                Migration::new(version, (*description).into(), MigrationType::Simple, sql.into_sql_str(), false)
+            })
+            .collect()
+    }
+
+    /// All rows of a query, as of the last commit.
+    pub(super) async fn rows(&self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<Vec<Row>, DbError> {
+        let sql = sql.into().0;
+        match self {
+            Self::Sqlite { read, .. } => {
+                let rows = sqlx::query_with(sql, sqlite_arguments(values)?).fetch_all(read).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres { read, .. } => {
+                let rows = sqlx::query_with(sql, postgres_arguments(values)?).fetch_all(read).await?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+
+    /// The first row of a query, as of the last commit.
+    pub(super) async fn row(&self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<Option<Row>, DbError> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    /// Begins a transaction that no other writer can be inside of until it ends.
+    ///
+    /// SQLite takes its write lock at once, as a deferred read-then-write would fail with BUSY; PostgreSQL locks the
+    /// head row, as read committed would let two writers pass the same check.
+    pub(super) async fn begin(&self) -> Result<Transaction, DbError> {
+        match self {
+            Self::Sqlite { write, .. } => Ok(Transaction::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?)),
+            Self::Postgres { write, .. } => {
+                let mut transaction = write.begin().await?;
+                sqlx::query("SELECT one FROM head FOR UPDATE").execute(&mut *transaction).await?;
+                Ok(Transaction::Postgres(transaction))
+            }
+        }
+    }
+
+    /// SQL for the database's own clock, in Unix milliseconds.
+    pub(super) fn now(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+            Self::Postgres { .. } => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+        }
+    }
+
+    /// Ends all connections; what they were doing is finished first.
+    pub(super) async fn close(&self) {
+        either!(self, Self::{ { read, write, .. } } => {
+            read.close().await;
+            write.close().await;
+        });
+    }
+}
+
+impl Transaction {
+    /// All rows of a query, with what this transaction wrote.
+    pub(super) async fn rows(&mut self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<Vec<Row>, DbError> {
+        let sql = sql.into().0;
+        match self {
+            Self::Sqlite(inner) => {
+                let rows = sqlx::query_with(sql, sqlite_arguments(values)?).fetch_all(&mut **inner).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(inner) => {
+                let rows = sqlx::query_with(sql, postgres_arguments(values)?).fetch_all(&mut **inner).await?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+
+    /// The first row of a query, with what this transaction wrote.
+    pub(super) async fn row(&mut self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<Option<Row>, DbError> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    /// Runs a statement; returns how many rows it changed.
+    pub(super) async fn execute(&mut self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<u64, DbError> {
+        let sql = sql.into().0;
+        match self {
+            Self::Sqlite(inner) => {
+                Ok(sqlx::query_with(sql, sqlite_arguments(values)?).execute(&mut **inner).await?.rows_affected())
+            }
+            Self::Postgres(inner) => {
+                Ok(sqlx::query_with(sql, postgres_arguments(values)?).execute(&mut **inner).await?.rows_affected())
+            }
+        }
+    }
+
+    /// Makes it durable. An error says nothing of whether it is.
+    pub(super) async fn commit(self) -> Result<(), DbError> {
+        either!(self, Self::{ (inner) } => Ok(inner.commit().await?))
+    }
+
+    /// Undoes it, at once.
+    pub(super) async fn rollback(self) -> Result<(), DbError> {
+        either!(self, Self::{ (inner) } => Ok(inner.rollback().await?))
+    }
+}
+
+/// The text of a statement: fixed, or composed of fixed parts.
+pub(super) struct Sql(SqlStr);
+
+impl From<&'static str> for Sql {
+    fn from(text: &'static str) -> Self {
+        Self(text.into_sql_str())
+    }
+}
+
+impl From<&Arc<str>> for Sql {
+    /// Composed from fixed parts by [`super::rows`]; values never enter the text.
+    fn from(text: &Arc<str>) -> Self {
+        Self(AssertSqlSafe(Arc::clone(text)).into_sql_str())
+    }
+}
+
+impl From<String> for Sql {
+    /// Composed from fixed parts; values never enter the text.
+    fn from(text: String) -> Self {
+        Self(AssertSqlSafe(text).into_sql_str())
+    }
+}
+
+/// A type that a column holds.
+pub(super) trait Column: Sized {
+    /// What the column is bound and read as.
+    type Raw: RawColumn;
+
+    /// From what stands in the column; `None` when it is nothing that was ever written there.
+    fn from_raw(raw: Self::Raw) -> Option<Self>;
+}
+
+/// What both databases can read.
+pub(super) trait RawColumn: Sized {
+    fn read(row: &Row, column: usize) -> Result<Option<Self>, sqlx::Error>;
+}
+
+macro_rules! raw_columns {
+    ($($type:ty),+) => {$(
+        impl RawColumn for $type {
+            fn read(row: &Row, column: usize) -> Result<Option<Self>, sqlx::Error> {
+                either!(row, Row::{ (row) } => row.try_get(column))
+            }
+        }
+
+        impl Column for $type {
+            type Raw = Self;
+
+            fn from_raw(raw: Self) -> Option<Self> {
+                Some(raw)
+            }
+        }
+    )+};
+}
+
+raw_columns!(i64, String, Vec<u8>);
+
+impl Row {
+    /// The value of a column, counted from 0.
+    pub(super) fn read<T: Column>(&self, column: usize) -> Result<T, DbError> {
+        self.read_optional(column)?.ok_or(DbError::Column { column })
+    }
+
+    /// The value of a column that may be NULL.
+    pub(super) fn read_optional<T: Column>(&self, column: usize) -> Result<Option<T>, DbError> {
+        let raw = T::Raw::read(self, column)?;
+        raw.map(|raw| T::from_raw(raw).ok_or(DbError::Column { column })).transpose()
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(Some(value))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.into()))
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(value: Vec<u8>) -> Self {
+        Self::Blob(Some(value))
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(value: &[u8]) -> Self {
+        Self::Blob(Some(value.into()))
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Value {
+    fn from(value: [u8; N]) -> Self {
+        Self::Blob(Some(value.into()))
+    }
+}
+
+impl From<Option<Vec<u8>>> for Value {
+    fn from(value: Option<Vec<u8>>) -> Self {
+        Self::Blob(value)
+    }
+}
+
+fn sqlite_arguments(values: Vec<Value>) -> Result<SqliteArguments, DbError> {
+    let mut arguments = SqliteArguments::default();
+    bind(&mut arguments, values)?;
+    Ok(arguments)
+}
+
+fn postgres_arguments(values: Vec<Value>) -> Result<PgArguments, DbError> {
+    let mut arguments = PgArguments::default();
+    bind(&mut arguments, values)?;
+    Ok(arguments)
+}
+
+fn bind<A>(arguments: &mut A, values: Vec<Value>) -> Result<(), DbError>
+where
+    A: Arguments,
+    for<'t> Option<i64>: sqlx::Encode<'t, A::Database> + sqlx::Type<A::Database>,
+    for<'t> Option<String>: sqlx::Encode<'t, A::Database> + sqlx::Type<A::Database>,
+    for<'t> Option<Vec<u8>>: sqlx::Encode<'t, A::Database> + sqlx::Type<A::Database>,
+{
+    arguments.reserve(values.len(), 0);
+    for value in values {
+        match value {
+            Value::Int(value) => arguments.add(value),
+            Value::Text(value) => arguments.add(value),
+            Value::Blob(value) => arguments.add(value),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(())
+}
+
+/// The database holds sealed keys: it is its owner's only.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match opened {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// What can go wrong with a database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DbError {
+    /// Neither of the two kinds.
+    #[error("wanted a store of sqlite: or postgres:, got {0:?}")]
+    Url(Box<str>),
+    /// No file there.
+    #[error("there is no database at {}; `chancery db migrate` makes one", path.display())]
+    Absent {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file cannot be made.
+    #[error("cannot make the database {}", path.display())]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: std::io::Error,
+    },
+    /// Made by an earlier version, or empty.
+    #[error("the database has {found} of {wanted} migrations; run `chancery db migrate` (make a backup first)")]
+    Unmigrated {
+        /// How many it has.
+        found: usize,
+        /// How many this program needs.
+        wanted: usize,
+    },
+    /// Made by a later version.
+    #[error(
+        "the database was made by a later version (migration {found}, known are {known}); use that version's program"
+    )]
+    Newer {
+        /// The migration that this program does not know.
+        found: i64,
+        /// How many it knows.
+        known: usize,
+    },
+    /// Migrated by something else.
+    #[error("migration {version} of the database is not the one this program has; use the program that made it")]
+    Altered {
+        /// Which.
+        version: i64,
+    },
+    /// A migration failed.
+    #[error("cannot migrate the database")]
+    Migrate(#[from] MigrateError),
+    /// A column holds what was never written there.
+    #[error("column {column} of a row holds what no version wrote; restore a backup")]
+    Column {
+        /// Which, counted from 0.
+        column: usize,
+    },
+    /// The head row is gone.
+    #[error("the database has no head row; restore a backup")]
+    NoHead,
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// A certificate that no version wrote.
+    #[error("a certificate in the database cannot be read; restore a backup")]
+    Certificate(#[source] LeafError),
+    /// A document that no version wrote.
+    #[error("a record in the database cannot be read; restore a backup")]
+    Document(#[source] serde_json::Error),
+    /// The database said no, or nothing.
+    #[error("the database failed")]
+    Sqlx(#[from] sqlx::Error),
+}
+
+impl DbError {
+    /// Whether the database is well and said no to one statement.
+    pub(super) fn concerns_statement(&self) -> bool {
+        matches!(
+            self,
+            Self::Sqlx(sqlx::Error::Database(_)) | Self::Column { .. } | Self::Document(_) | Self::Certificate(_)
+        )
+    }
+
+    /// Whether a row was refused because another one has its key.
+    pub(super) fn unique_violation(&self) -> bool {
+        matches!(self, Self::Sqlx(sqlx::Error::Database(error)) if error.is_unique_violation())
+    }
+}
+
+/// Append-only: a migration that was ever released is never edited.
+const SQLITE_MIGRATIONS: &[(&str, &str)] = &[("first", include_str!("../../migrations/sqlite/0001_first.sql"))];
+const POSTGRES_MIGRATIONS: &[(&str, &str)] = &[("first", include_str!("../../migrations/postgres/0001_first.sql"))];
+const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+
+/// A connection is waited for this long.
+const ACQUIRE: Duration = Duration::from_secs(10);
+/// Reading connections.
+const READERS: u32 = 8;
+/// Prepared statements kept by a connection.
+const STATEMENTS: usize = 256;
+/// A second program on the same file, such as a backup, is waited for this long.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

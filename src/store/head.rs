@@ -1,0 +1,69 @@
+//! The head row: what the writer goes on from.
+
+use chancery_identity::Timestamp;
+use chancery_tlog::Frontier;
+
+use super::db::{Db, DbError, Row, Transaction};
+use super::state::Position;
+
+/// Where log, revocation sequence and lease stand.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) epoch: u64,
+    pub(super) frontier: Frontier,
+    pub(super) at: Timestamp,
+    pub(super) revocation: u64,
+    pub(super) bundle_version: u64,
+    pub(super) certificate: u64,
+    pub(super) fence: u64,
+}
+
+impl Head {
+    /// As of the last commit.
+    pub(super) async fn read(db: &Db) -> Result<Self, DbError> {
+        Self::from_row(db.row(SELECT, vec![]).await?)
+    }
+
+    /// Inside the transaction that will move it.
+    pub(super) async fn read_for_update(transaction: &mut Transaction) -> Result<Self, DbError> {
+        Self::from_row(transaction.row(SELECT, vec![]).await?)
+    }
+
+    fn from_row(row: Option<Row>) -> Result<Self, DbError> {
+        let row = row.ok_or(DbError::NoHead)?;
+        Ok(Self {
+            epoch: row.read(0)?,
+            frontier: Frontier::from_bytes(&row.read::<Vec<u8>>(1)?).map_err(|_| DbError::Column { column: 1 })?,
+            at: row.read(2)?,
+            revocation: row.read(3)?,
+            bundle_version: row.read(4)?,
+            certificate: row.read(5)?,
+            fence: row.read(6)?,
+        })
+    }
+
+    /// Moves the row on, and the end of the lease with it.
+    pub(super) async fn write(&self, transaction: &mut Transaction, lease_ms: i64, now: &str) -> Result<(), DbError> {
+        let sql = format!(
+            "UPDATE head SET epoch = $1, frontier = $2, at = $3, revocation = $4, bundle_version = $5, certificate = $6, \
+             lease_expires_at = {now} + $7"
+        );
+        let values = vec![
+            self.epoch.into(),
+            self.frontier.to_bytes().into(),
+            self.at.into(),
+            self.revocation.into(),
+            self.bundle_version.into(),
+            self.certificate.into(),
+            lease_ms.into(),
+        ];
+        transaction.execute(sql, values).await.map(drop)
+    }
+
+    /// What a plan records of it.
+    pub(super) fn position(&self) -> Position {
+        Position { epoch: self.epoch, log_size: self.frontier.size(), n: self.revocation }
+    }
+}
+
+const SELECT: &str = "SELECT epoch, frontier, at, revocation, bundle_version, certificate, lease_fence FROM head";

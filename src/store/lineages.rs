@@ -1,0 +1,226 @@
+//! Lineages: where each chain of renewals stands. Renew-once, forks and foreign keys are decided here.
+
+use std::collections::{HashMap, HashSet};
+
+use chancery_api::{Kind, Subject};
+use chancery_identity::{Instance, Lineage, Name, Serial, Target, Timestamp};
+
+use super::batch::Batch;
+use super::db::{Db, DbError, Row, Transaction, Value};
+use super::decision::{Committed, Decision, HolderKind, Undecided};
+use super::registry::{document, parse};
+use super::rows::{Insert, SelectIn};
+use super::tokens;
+
+/// Where a chain of renewals stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredLineage {
+    /// Its id.
+    pub id: Lineage,
+    /// Whose it is.
+    pub holder: Subject,
+    /// The attested copy, where the holder is an agent.
+    pub instance: Option<Instance>,
+    /// The certificate that may be renewed.
+    pub serial: Serial,
+    /// The SHA-256 of its SPKI.
+    pub key_digest: [u8; 32],
+    /// The certificate whose renewal may be asked for again, with the current key.
+    pub previous_serial: Option<Serial>,
+    /// The end of the certificate that may be renewed.
+    pub not_after: Timestamp,
+    /// When the holder must attest again.
+    pub session_end: Option<Timestamp>,
+    /// Whether it was stopped for good by its own name, its instance's or its certificate's.
+    pub ended: bool,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// The attestor.
+    pub method: String,
+    /// The SHA-256 of the evidence.
+    pub evidence: [u8; 32],
+    /// The facts that came out of the evidence.
+    pub selectors: Vec<String>,
+}
+
+impl StoredLineage {
+    fn from_row(row: &Row) -> Result<Self, DbError> {
+        Ok(Self {
+            id: row.read(0)?,
+            holder: Subject::new(kind(row.read(1)?)?, row.read(2)?),
+            instance: row.read_optional(3)?,
+            serial: row.read(4)?,
+            key_digest: row.read(5)?,
+            previous_serial: row.read_optional(6)?,
+            not_after: row.read(7)?,
+            session_end: row.read_optional(8)?,
+            ended: row.read(9)?,
+            created_at: row.read(10)?,
+            method: row.read(11)?,
+            evidence: row.read(12)?,
+            selectors: parse(&row.read::<String>(13)?)?,
+        })
+    }
+
+    fn into_values(self) -> [Value; 14] {
+        [
+            self.id.into(),
+            (HolderKind::from(self.holder.kind()) as i64).into(),
+            self.holder.name().into(),
+            self.instance.into(),
+            self.serial.into(),
+            self.key_digest.into(),
+            self.previous_serial.into(),
+            self.not_after.into(),
+            self.session_end.into(),
+            self.ended.into(),
+            self.created_at.into(),
+            self.method.into(),
+            self.evidence.into(),
+            document(&self.selectors).into(),
+        ]
+    }
+}
+
+/// Forgets lineages that are over and evidence that is worth nothing. What was decided stays in the log.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "whoever decides sets all of it")]
+pub struct Purge {
+    /// Lineages whose last certificate ended before this go: long enough ago that none of them can rejoin.
+    pub ended_before: Timestamp,
+}
+
+impl Decision for Purge {
+    /// How many lineages went.
+    type Reply = u64;
+
+    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<u64>, Undecided> {
+        let (at, position) = (batch.at(), batch.log_size());
+        let transaction = batch.transaction();
+        let gone =
+            transaction.execute("DELETE FROM lineage WHERE not_after < $1", vec![self.ended_before.into()]).await?;
+        tokens::purge(transaction, at).await?;
+        Ok(Committed::new(gone, position, at))
+    }
+}
+
+fn kind(number: i64) -> Result<Kind, DbError> {
+    match number {
+        1 => Ok(Kind::Agent),
+        2 => Ok(Kind::Service),
+        3 => Ok(Kind::Admin),
+        _ => Err(DbError::Column { column: 1 }),
+    }
+}
+
+/// One lineage as of the last commit.
+pub(super) async fn read(db: &Db, id: Lineage) -> Result<Option<StoredLineage>, DbError> {
+    let row = db.row(format!("SELECT {COLUMNS} FROM lineage WHERE id = $1"), vec![id.into()]).await?;
+    row.map(|row| StoredLineage::from_row(&row)).transpose()
+}
+
+/// The lineages of an instance, the newest last.
+pub(super) async fn of_instance(db: &Db, instance: Instance) -> Result<Vec<StoredLineage>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM lineage WHERE instance = $1 ORDER BY id");
+    db.rows(sql, vec![instance.into()]).await?.iter().map(StoredLineage::from_row).collect()
+}
+
+/// Agents' lineages, newest first: those below `before`, of one agent or all, at most `limit`.
+pub(super) async fn page(
+    db: &Db,
+    agent: Option<&Name>,
+    before: Option<Lineage>,
+    limit: u32,
+) -> Result<Vec<StoredLineage>, DbError> {
+    let mut sql = format!("SELECT {COLUMNS} FROM lineage WHERE kind = $1 AND instance IS NOT NULL");
+    let mut values: Vec<Value> = vec![(HolderKind::Agent as i64).into()];
+    if let Some(agent) = agent {
+        values.push(agent.into());
+        sql.push_str(&format!(" AND name = ${}", values.len()));
+    }
+    if let Some(before) = before {
+        values.push(before.into());
+        sql.push_str(&format!(" AND id < ${}", values.len()));
+    }
+    values.push(i64::from(limit).into());
+    sql.push_str(&format!(" ORDER BY id DESC LIMIT ${}", values.len()));
+    db.rows(sql, values).await?.iter().map(StoredLineage::from_row).collect()
+}
+
+/// The lineages of these ids.
+pub(super) async fn find(
+    transaction: &mut Transaction,
+    ids: HashSet<Lineage>,
+) -> Result<HashMap<Lineage, StoredLineage>, DbError> {
+    let rows = BY_ID.run(transaction, &[], ids.into_iter().map(Value::from).collect()).await?;
+    rows.iter().map(|row| StoredLineage::from_row(row).map(|lineage| (lineage.id, lineage))).collect()
+}
+
+/// The living lineages that hold these keys.
+pub(super) async fn find_keys(
+    transaction: &mut Transaction,
+    keys: HashSet<[u8; 32]>,
+    now: Timestamp,
+) -> Result<HashMap<[u8; 32], Lineage>, DbError> {
+    let rows = BY_KEY.run(transaction, &[], keys.into_iter().map(Value::from).collect()).await?;
+    let mut living = HashMap::new();
+    for row in &rows {
+        if row.read::<Timestamp>(2)? >= now {
+            living.insert(row.read(0)?, row.read(1)?);
+        }
+    }
+    Ok(living)
+}
+
+/// How many instances of these agents live.
+pub(super) async fn count_live(
+    transaction: &mut Transaction,
+    agents: HashSet<Name>,
+    now: Timestamp,
+) -> Result<HashMap<Name, u64>, DbError> {
+    let leading = [(HolderKind::Agent as i64).into(), now.into()];
+    let rows = LIVE.run(transaction, &leading, agents.iter().map(Value::from).collect()).await?;
+    rows.iter().map(|row| Ok((row.read(0)?, row.read(1)?))).collect()
+}
+
+/// Writes rows, new or changed.
+pub(super) async fn put(transaction: &mut Transaction, rows: Vec<StoredLineage>) -> Result<(), DbError> {
+    UPSERT.run(transaction, rows.into_iter().map(StoredLineage::into_values).collect()).await.map(drop)
+}
+
+/// Marks what a final entry names as over, so that it counts no longer among the live instances.
+pub(super) async fn end(transaction: &mut Transaction, target: &Target) -> Result<(), DbError> {
+    let (sql, value) = match target {
+        Target::Lineage(id) => ("UPDATE lineage SET ended = 1 WHERE id = $1", (*id).into()),
+        Target::Instance(id) => ("UPDATE lineage SET ended = 1 WHERE instance = $1", (*id).into()),
+        Target::Serial(serial) => (
+            "UPDATE lineage SET ended = 1 \
+             WHERE serial = $1 AND id = (SELECT lineage FROM certificate WHERE certificate.serial = $1)",
+            (*serial).into(),
+        ),
+        _ => return Ok(()),
+    };
+    transaction.execute(sql, vec![value]).await.map(drop)
+}
+
+const COLUMNS: &str = "id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, \
+                       created_at, method, evidence, selectors";
+
+static BY_ID: SelectIn = SelectIn::new(
+    "SELECT id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, created_at, \
+     method, evidence, selectors FROM lineage WHERE id IN",
+    "",
+);
+static BY_KEY: SelectIn =
+    SelectIn::new("SELECT key_digest, id, not_after FROM lineage WHERE ended = 0 AND key_digest IN", "");
+static LIVE: SelectIn = SelectIn::new(
+    "SELECT name, count(*) FROM lineage WHERE kind = $1 AND not_after >= $2 AND ended = 0 AND name IN",
+    "GROUP BY name",
+);
+static UPSERT: Insert<14> = Insert::new(
+    "INSERT INTO lineage (id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, \
+     created_at, method, evidence, selectors) VALUES",
+    "ON CONFLICT (id) DO UPDATE SET serial = excluded.serial, key_digest = excluded.key_digest, \
+     previous_serial = excluded.previous_serial, not_after = excluded.not_after",
+);

@@ -1,0 +1,141 @@
+//! The log: what was decided, in order, and the tree over it.
+
+use chancery_identity::Timestamp;
+use chancery_tlog::{Bundle, Commitment, Decision as Logged, Entry, Facts, Hash, Sha256, Tile};
+
+use super::batch::Batch;
+use super::db::{Db, DbError, Row, Value};
+use super::decision::{Cause, Committed, Decision, Rank, Undecided};
+
+/// SHA-256, as the log's tree and all digests of rows use it.
+pub(super) const SHA256: Sha256 = Sha256(|parts| {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+});
+
+/// Records that a known caller was refused. Nothing else changes.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "whoever decides sets all of it")]
+pub struct Deny {
+    /// Who was refused.
+    pub cause: Cause,
+    /// What it was about, in the spelling of targets.
+    pub subjects: Vec<String>,
+    /// What was refused and why; no secrets.
+    pub facts: Facts,
+}
+
+impl Decision for Deny {
+    type Reply = ();
+
+    const RANK: Rank = Rank::Certificate;
+
+    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<()>, Undecided> {
+        Ok(batch.log(&self.cause, self.subjects.clone(), Logged::Deny(self.facts.clone()), ())?)
+    }
+}
+
+/// One position of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogEntry {
+    /// The position.
+    pub position: u64,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// Its record under its salt; absent once deleted.
+    pub entry: Option<Entry>,
+    /// What the log publishes for it.
+    pub commitment: Commitment,
+}
+
+impl LogEntry {
+    fn from_row(row: &Row) -> Result<Self, DbError> {
+        let (salt, record) = (row.read_optional(2)?, row.read_optional(3)?);
+        Ok(Self {
+            position: row.read(0)?,
+            at: row.read(1)?,
+            entry: salt.zip(record).map(|(salt, record)| Entry { salt, record }),
+            commitment: Commitment(row.read(4)?),
+        })
+    }
+}
+
+/// The entries from a position on, in order, at most `limit`.
+pub(super) async fn from(db: &Db, position: u64, limit: u32) -> Result<Vec<LogEntry>, DbError> {
+    let values = vec![position.into(), i64::from(limit).into()];
+    let rows = db
+        .rows(
+            "SELECT position, at, salt, record, commitment FROM log_entry WHERE position >= $1 ORDER BY position LIMIT $2",
+            values,
+        )
+        .await?;
+    rows.iter().map(LogEntry::from_row).collect()
+}
+
+/// The entries below a position, newest first, of one kind of action or all, at most `limit`.
+pub(super) async fn before(
+    db: &Db,
+    position: Option<u64>,
+    action: Option<&str>,
+    limit: u32,
+) -> Result<Vec<LogEntry>, DbError> {
+    let mut sql = "SELECT position, at, salt, record, commitment FROM log_entry WHERE position < $1".to_owned();
+    let mut values: Vec<Value> = vec![position.unwrap_or(u64::MAX).into()];
+    if let Some(action) = action {
+        values.push(action.into());
+        sql.push_str(" AND action = $2");
+    }
+    values.push(i64::from(limit).into());
+    sql.push_str(&format!(" ORDER BY position DESC LIMIT ${}", values.len()));
+    db.rows(sql, values).await?.iter().map(LogEntry::from_row).collect()
+}
+
+/// The hashes of a tile; as many as it is wide, fewer when the log is too small for it.
+pub(super) async fn tile(db: &Db, tile: Tile) -> Result<Vec<Hash>, DbError> {
+    let positions = tile.positions();
+    if tile.level() == 0 {
+        return Ok(commitments(db, positions).await?.iter().map(|commitment| commitment.leaf_hash(SHA256)).collect());
+    }
+    let values = vec![i64::from(tile.level()).into(), positions.start.into(), positions.end.into()];
+    let rows = db
+        .rows(
+            "SELECT hash FROM log_node WHERE level = $1 AND position >= $2 AND position < $3 ORDER BY position",
+            values,
+        )
+        .await?;
+    rows.iter().map(|row| row.read(0).map(Hash)).collect()
+}
+
+/// The entries of a bundle, as the log publishes them.
+pub(super) async fn bundle(db: &Db, bundle: Bundle) -> Result<Vec<Commitment>, DbError> {
+    commitments(db, bundle.positions()).await
+}
+
+/// The position of the first entry at or after a time; the log's size when there is none.
+///
+/// Times never fall along the log, so halving finds it without an index.
+pub(super) async fn first_at_or_after(batch: &mut Batch<'_>, at: Timestamp) -> Result<u64, DbError> {
+    // What this transaction has logged so far is not in the table yet, and is no earlier than its start.
+    let (mut low, mut high) = (0, batch.log_size_before());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let row = batch.transaction().row("SELECT at FROM log_entry WHERE position = $1", vec![middle.into()]).await?;
+        let found: Timestamp = row.ok_or(DbError::Column { column: 0 })?.read(0)?;
+        if found < at { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
+
+async fn commitments(db: &Db, positions: std::ops::Range<u64>) -> Result<Vec<Commitment>, DbError> {
+    let rows = db
+        .rows(
+            "SELECT commitment FROM log_entry WHERE position >= $1 AND position < $2 ORDER BY position",
+            vec![positions.start.into(), positions.end.into()],
+        )
+        .await?;
+    rows.iter().map(|row| row.read(0).map(Commitment)).collect()
+}

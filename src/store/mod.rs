@@ -1,0 +1,257 @@
+//! What is known for good, and the one writer that makes it so.
+//!
+//! Reads go to [`State`], in memory, or to the database, as of the last commit. Everything that changes is a
+//! [`Decision`]: the writer takes those that wait, decides them in one transaction (rows, log entries, head), publishes
+//! to the state what changed, and answers with a [`Committed`], which nothing else makes.
+
+mod authorities;
+mod batch;
+mod certificates;
+mod column;
+mod db;
+mod decision;
+mod head;
+mod lease;
+mod lineages;
+mod log;
+mod registry;
+mod revocations;
+mod rows;
+mod state;
+mod tokens;
+mod writer;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use chancery_api::{ApiToken, JoinToken, RevocationView};
+use chancery_identity::{Revocation, RevocationId, Serial, Timestamp};
+use chancery_tlog::{Action, Bundle, Commitment, Hash, Tile};
+use ring::rand::SecureRandom;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+
+pub use authorities::{Authority, CrlPublished, PutAuthority};
+pub use certificates::{Issue, IssueOwn, Issued, Query, Renew, StoredCertificate};
+pub use db::DbError;
+pub use decision::{Cause, CommitError, Committed, Decision, Refused};
+pub use lineages::{Purge, StoredLineage};
+pub use log::{Deny, LogEntry};
+pub use registry::{Put, Registered};
+pub use revocations::{Resume, RevocationQuery, Revoke};
+pub use state::{Position, State};
+pub use tokens::{CreateApiToken, CreateJoinToken, DeleteApiToken, DeleteJoinToken, Redemption, Spent};
+pub use writer::Stopped;
+
+use db::Db;
+use lease::Lease;
+use state::Memory;
+use writer::{Job, Pending, Writer};
+
+/// The store of one issuer. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    db: Db,
+    state: Arc<State>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn SecureRandom + Send + Sync>,
+    /// Where decisions go while this process holds the lease.
+    jobs: RwLock<Option<mpsc::Sender<Box<dyn Job>>>>,
+}
+
+impl Store {
+    /// Makes the database's tables what this program needs; makes a SQLite file that is not there. Returns how many
+    /// migrations were applied.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub async fn migrate(url: &str) -> Result<usize, DbError> {
+        let db = Db::create(url).await?;
+        let applied = db.migrate().await;
+        db.close().await;
+        applied
+    }
+
+    /// Opens a database, `sqlite:path` or `postgres://…`, to read. Migrates nothing.
+    ///
+    /// # Errors
+    /// A database that is not there, not migrated, or of a later version: each says what to do.
+    pub async fn open(
+        url: &str,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn SecureRandom + Send + Sync>,
+    ) -> Result<Self, DbError> {
+        let db = Db::open(url).await?;
+        db.check_migrations().await?;
+        let state = Arc::new(State::new(Memory::load(&db).await?));
+        Ok(Self { shared: Arc::new(Shared { db, state, clock, random, jobs: RwLock::default() }) })
+    }
+
+    /// Waits until no other issuer writes to the database, reads what they wrote, and writes from then on.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn write(&self, holder: &str) -> Result<Writing, DbError> {
+        let Shared { db, state, clock, random, .. } = &*self.shared;
+        let lease = Lease::acquire(db, holder).await?;
+        state.replace(Memory::load(db).await?);
+        let (sender, jobs) = mpsc::channel(WAITING);
+        let (db, state, clock, random) = (db.clone(), state.clone(), clock.clone(), random.clone());
+        let writer = Writer { db, state, clock, random, lease, jobs };
+        *self.shared.jobs.write().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        Ok(Writing { store: self.clone(), task: tokio::spawn(writer.run()) })
+    }
+
+    /// Decides, and comes back when it is for good.
+    ///
+    /// # Errors
+    /// See [`CommitError`]. Whoever stops waiting does not undo what was committed meanwhile.
+    pub async fn commit<D: Decision>(&self, decision: D) -> Result<Committed<D::Reply>, CommitError> {
+        let jobs = self.shared.jobs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (answer, answered) = oneshot::channel();
+        let job: Box<dyn Job> = Box::new(Pending::new(decision, answer));
+        jobs.ok_or(CommitError::NotWriting)?.send(job).await.map_err(|_| CommitError::NotWriting)?;
+        answered.await.map_err(|_| CommitError::NotWriting)?
+    }
+
+    /// The records, entries in force and positions, in memory.
+    pub fn state(&self) -> &State {
+        &self.shared.state
+    }
+
+    /// One certificate.
+    ///
+    /// # Errors
+    /// A database that fails; so for all that follow.
+    pub async fn certificate(&self, serial: Serial) -> Result<Option<StoredCertificate>, DbError> {
+        certificates::read(&self.shared.db, serial).await
+    }
+
+    /// The newest certificates of a query, newest first, at most `limit`.
+    pub async fn certificates(&self, query: &Query, limit: u32) -> Result<Vec<StoredCertificate>, DbError> {
+        certificates::find(&self.shared.db, query, limit).await
+    }
+
+    /// The answer that evidence was spent on by this key, if that was just before: a lost reply, asked for again.
+    pub async fn replay(
+        &self,
+        evidence: [u8; 32],
+        key_digest: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<Committed<Issued>>, DbError> {
+        let spent = tokens::redemptions(&self.shared.db, evidence).await?;
+        let same = spent.iter().find(|one| one.key_digest == key_digest && one.replayable_at(now));
+        let Some(same) = same else { return Ok(None) };
+        Ok(self.certificate(same.serial).await?.map(StoredCertificate::replayed))
+    }
+
+    /// One lineage.
+    pub async fn lineage(&self, id: chancery_identity::Lineage) -> Result<Option<StoredLineage>, DbError> {
+        lineages::read(&self.shared.db, id).await
+    }
+
+    /// The lineages of an instance, oldest first.
+    pub async fn lineages_of(&self, instance: chancery_identity::Instance) -> Result<Vec<StoredLineage>, DbError> {
+        lineages::of_instance(&self.shared.db, instance).await
+    }
+
+    /// Agents' lineages, newest first: those below `before`, of one agent or all, at most `limit`.
+    pub async fn instances(
+        &self,
+        agent: Option<&chancery_identity::Name>,
+        before: Option<chancery_identity::Lineage>,
+        limit: u32,
+    ) -> Result<Vec<StoredLineage>, DbError> {
+        lineages::page(&self.shared.db, agent, before, limit).await
+    }
+
+    /// The join token of a secret, by the secret's SHA-256, and what it was spent on.
+    pub async fn join_token_by_secret(
+        &self,
+        secret_hash: &[u8; 32],
+    ) -> Result<Option<(JoinToken, Vec<Redemption>)>, DbError> {
+        tokens::join_token_of_secret(&self.shared.db, *secret_hash).await
+    }
+
+    /// Join tokens, newest first: those made before a log position, at most `limit`.
+    pub async fn join_tokens(&self, before: Option<u64>, limit: u32) -> Result<Vec<JoinToken>, DbError> {
+        tokens::join_tokens(&self.shared.db, before, limit).await
+    }
+
+    /// The API token of a secret, by the secret's SHA-256.
+    pub async fn api_token_by_secret(&self, secret_hash: &[u8; 32]) -> Result<Option<ApiToken>, DbError> {
+        tokens::api_token_of_secret(&self.shared.db, *secret_hash).await
+    }
+
+    /// API tokens, newest first: those made before a log position, at most `limit`.
+    pub async fn api_tokens(&self, before: Option<u64>, limit: u32) -> Result<Vec<ApiToken>, DbError> {
+        tokens::api_tokens(&self.shared.db, before, limit).await
+    }
+
+    /// One entry of the revocation sequence, in force or resumed.
+    pub async fn revocation(&self, id: RevocationId) -> Result<Option<RevocationView>, DbError> {
+        revocations::read(&self.shared.db, id).await
+    }
+
+    /// The newest entries of a query, newest first, at most `limit`.
+    pub async fn revocations(&self, query: &RevocationQuery, limit: u32) -> Result<Vec<RevocationView>, DbError> {
+        revocations::find(&self.shared.db, query, limit).await
+    }
+
+    /// The serials, each with its notAfter, of the certificates that an entry hits and that are valid at `at` or later.
+    pub async fn hit_by(&self, entry: &Revocation, at: Timestamp) -> Result<Vec<(Serial, Timestamp)>, DbError> {
+        revocations::hit_by(&self.shared.db, entry, at).await
+    }
+
+    /// The log's entries from a position on, in order, at most `limit`.
+    pub async fn log_from(&self, position: u64, limit: u32) -> Result<Vec<LogEntry>, DbError> {
+        log::from(&self.shared.db, position, limit).await
+    }
+
+    /// The log's entries below a position, newest first, of one action or all, at most `limit`.
+    pub async fn log_before(
+        &self,
+        position: Option<u64>,
+        action: Option<Action>,
+        limit: u32,
+    ) -> Result<Vec<LogEntry>, DbError> {
+        log::before(&self.shared.db, position, action.map(Action::as_str), limit).await
+    }
+
+    /// The hashes of a tile; fewer than it is wide when the log is too small for it.
+    pub async fn tile(&self, tile: Tile) -> Result<Vec<Hash>, DbError> {
+        log::tile(&self.shared.db, tile).await
+    }
+
+    /// The entries of a bundle, as the log publishes them.
+    pub async fn bundle(&self, bundle: Bundle) -> Result<Vec<Commitment>, DbError> {
+        log::bundle(&self.shared.db, bundle).await
+    }
+}
+
+/// The right to write, at work.
+pub struct Writing {
+    store: Store,
+    task: JoinHandle<Stopped>,
+}
+
+impl Writing {
+    /// Waits until writing ends by itself: the lease is lost, or the database does not say what it did.
+    pub async fn stopped(&mut self) -> Stopped {
+        (&mut self.task).await.unwrap_or(Stopped::Asked)
+    }
+
+    /// Takes no more decisions, answers those that wait, and gives the lease back.
+    pub async fn stop(mut self) -> Stopped {
+        self.store.shared.jobs.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.stopped().await
+    }
+}
+
+/// Decisions that may wait for the writer before whoever comes next waits to ask.
+const WAITING: usize = 4096;

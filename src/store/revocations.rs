@@ -1,0 +1,354 @@
+//! The revocation sequence: entries that stop, and resumes that end them.
+
+use chancery_api::{Resume as ResumeView, RevocationState, RevocationView};
+use chancery_identity::{Effect, Leaf, Lineage, Name, Reason, Revocation, RevocationId, Serial, Target, Timestamp};
+use chancery_tlog::{Decision as Logged, Resumed as ResumedRecord, Revoked as RevokedRecord};
+
+use super::batch::Batch;
+use super::db::{Db, DbError, Row, Value};
+use super::decision::{Cause, Committed, Decision, HolderKind, Rank, Refused, Undecided};
+use super::lineages;
+use super::log;
+use super::registry::{document, parse};
+use super::state::{Change, Memory};
+
+/// Stops what is named: an entry for each target, all in one commit.
+///
+/// A suspend, retire or forbid that is in force already is answered with, not entered again.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "whoever decides sets all of it")]
+pub struct Revoke {
+    /// On whose behalf.
+    pub cause: Cause,
+    /// What.
+    pub targets: Vec<Target>,
+    /// What happens to it.
+    pub effect: Effect,
+    /// Why, in the words of RFC 5280.
+    pub reason: Reason,
+    /// Why, in the operator's words.
+    pub comment: String,
+    /// Whether descendants are meant too.
+    pub cascade: bool,
+}
+
+impl Decision for Revoke {
+    type Reply = Vec<RevocationView>;
+
+    const RANK: Rank = Rank::Revocation;
+
+    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<Vec<RevocationView>>, Undecided> {
+        let mut plans = Vec::new();
+        for target in &self.targets {
+            check_effect(target, self.effect)?;
+            let fence = match target {
+                Target::IssuedBefore(at) if *at > batch.at() => return Err(Refused::InFuture(*at).into()),
+                Target::IssuedBefore(at) => match log::first_at_or_after(batch, *at).await? {
+                    0 => return Err(Refused::BeforeFirst(*at).into()),
+                    first => Some(first - 1),
+                },
+                _ => None,
+            };
+            plans.push((target, fence));
+        }
+        let mut first: Option<(u64, Timestamp)> = None;
+        let mut views = Vec::new();
+        for (target, fence) in plans {
+            let view = match self.in_force(batch, target) {
+                Some(n) => read_for_update(batch, "n = $1", n.into()).await?.ok_or(Refused::NoRevocation)?,
+                None => {
+                    let entry = NewEntry {
+                        target: target.clone(),
+                        effect: self.effect,
+                        reason: self.reason,
+                        comment: self.comment.clone(),
+                        cascade: self.cascade,
+                        fence,
+                    };
+                    enter(batch, &self.cause, entry).await?
+                }
+            };
+            first.get_or_insert((view.log_index, view.created_at));
+            views.push(view);
+        }
+        let (log_index, at) = first.unwrap_or((batch.log_size(), batch.at()));
+        Ok(Committed::new(views, log_index, at))
+    }
+}
+
+impl Revoke {
+    /// The number of the entry that does already what this would.
+    fn in_force(&self, batch: &Batch<'_>, target: &Target) -> Option<u64> {
+        let same = |entry: &Revocation| {
+            entry.target == *target && entry.effect == self.effect && (entry.cascade || !self.cascade)
+        };
+        if self.effect == Effect::Revoke {
+            // What exists now is more than what existed then.
+            return None;
+        }
+        let resumed =
+            |n: u64| batch.changes().iter().any(|change| matches!(change, Change::Resumed(other) if *other == n));
+        let new = batch.changes().iter().find_map(|change| match change {
+            Change::Entry(entry) if same(entry) => Some(entry.n),
+            _ => None,
+        });
+        let held = || batch.state().naming(target).into_iter().find(|entry| same(entry)).map(|entry| entry.n);
+        new.or_else(held).filter(|n| !resumed(*n))
+    }
+}
+
+/// Ends a suspension or a forbidding. One that was resumed before is answered with.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "whoever decides sets all of it")]
+pub struct Resume {
+    /// On whose behalf.
+    pub cause: Cause,
+    /// The entry that it ends.
+    pub id: RevocationId,
+    /// Why, in the operator's words.
+    pub comment: String,
+}
+
+impl Decision for Resume {
+    type Reply = RevocationView;
+
+    const RANK: Rank = Rank::Revocation;
+
+    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<RevocationView>, Undecided> {
+        let view = read_for_update(batch, "id = $1", self.id.into()).await?.ok_or(Refused::NoRevocation)?;
+        if !view.effect.resumable() {
+            return Err(Refused::Final.into());
+        }
+        if let Some(resume) = &view.resumed_by {
+            let (log_index, at) = (resume.log_index, resume.created_at);
+            return Ok(Committed::new(view, log_index, at));
+        }
+        let n = batch.next_revocation();
+        let resume = ResumeView {
+            n,
+            comment: self.comment.clone(),
+            created_at: batch.at(),
+            created_by: self.cause.actor.clone(),
+            log_index: batch.log_size(),
+        };
+        let view = RevocationView { state: RevocationState::Resumed, resumed_by: Some(resume), ..view };
+        let values = vec![n.into(), document(&view).into(), view.n.into()];
+        let sql = "UPDATE revocation SET resumed_n = $1, document = $2 WHERE n = $3";
+        batch.transaction().execute(sql, values).await?;
+        batch.change(Change::Resumed(view.n));
+        let record = ResumedRecord { comment: said(&self.comment), id: view.id, n, resumes: view.n };
+        let subjects = vec![view.target.to_string()];
+        Ok(batch.log(&self.cause, subjects, Logged::Resume(record), view)?)
+    }
+}
+
+/// Suspends a lineage of which somebody has a copy.
+pub(super) async fn suspend_fork(
+    batch: &mut Batch<'_>,
+    lineage: Lineage,
+    presented: Serial,
+) -> Result<Revocation, Undecided> {
+    let entry = NewEntry {
+        target: Target::Lineage(lineage),
+        effect: Effect::Suspend,
+        reason: Reason::KeyCompromise,
+        comment: format!("certificate {presented} was shown for renewal again, for another key"),
+        cascade: true,
+        fence: None,
+    };
+    Ok((&enter(batch, &Cause::ISSUER, entry).await?).into())
+}
+
+struct NewEntry {
+    target: Target,
+    effect: Effect,
+    reason: Reason,
+    comment: String,
+    cascade: bool,
+    /// `None`: its own position.
+    fence: Option<u64>,
+}
+
+async fn enter(batch: &mut Batch<'_>, cause: &Cause, entry: NewEntry) -> Result<RevocationView, Undecided> {
+    let NewEntry { target, effect, reason, comment, cascade, fence } = entry;
+    let millis = u64::try_from(batch.at().unix_millis()).unwrap_or(0);
+    let id = RevocationId::new(uuid::Builder::from_unix_timestamp_millis(millis, &batch.random()?).into_uuid());
+    let log_index = batch.log_size();
+    let view = RevocationView {
+        id,
+        epoch: batch.epoch(),
+        n: batch.next_revocation(),
+        target,
+        effect,
+        reason,
+        comment,
+        cascade,
+        state: RevocationState::InForce,
+        resumed_by: None,
+        created_at: batch.at(),
+        created_by: cause.actor.clone(),
+        log_index,
+        fence: fence.unwrap_or(log_index),
+    };
+    let values = vec![view.n.into(), id.into(), (&view.target).into(), (&effect).into(), document(&view).into()];
+    let sql = "INSERT INTO revocation (n, id, target, effect, document) VALUES ($1, $2, $3, $4, $5)";
+    batch.transaction().execute(sql, values).await?;
+    if matches!(effect, Effect::Revoke | Effect::Retire) {
+        lineages::end(batch.transaction(), &view.target).await?;
+    }
+    let record = RevokedRecord {
+        cascade,
+        comment: said(&view.comment),
+        effect,
+        fence: view.fence,
+        id,
+        n: view.n,
+        reason,
+        target: view.target.clone(),
+    };
+    batch.change(Change::Entry((&view).into()));
+    let subjects = vec![view.target.to_string()];
+    Ok(batch.log(cause, subjects, Logged::Revoke(record), view)?.into_reply())
+}
+
+fn said(comment: &str) -> Option<String> {
+    (!comment.is_empty()).then(|| comment.to_owned())
+}
+
+fn check_effect(target: &Target, effect: Effect) -> Result<(), Refused> {
+    match (target, effect) {
+        (Target::Scope(_), _) => Ok(()),
+        (_, Effect::Forbid) => Err(Refused::Effect("only a scope can be forbidden; suspend or retire the rest")),
+        (Target::IssuedBefore(_), Effect::Suspend | Effect::Retire) => {
+            Err(Refused::Effect("issued-before can only be revoked: nothing that would be issued is before it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn read_for_update(
+    batch: &mut Batch<'_>,
+    condition: &str,
+    value: Value,
+) -> Result<Option<RevocationView>, DbError> {
+    let row =
+        batch.transaction().row(format!("SELECT document FROM revocation WHERE {condition}"), vec![value]).await?;
+    row.map(|row| view(&row)).transpose()
+}
+
+/// Which entries. Nothing set: all.
+#[derive(Clone, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "whoever searches sets what it wants")]
+pub struct RevocationQuery {
+    /// Those that name exactly this.
+    pub target: Option<Target>,
+    /// Those in force, or those resumed.
+    pub state: Option<RevocationState>,
+    /// With a number below this one.
+    pub before: Option<u64>,
+}
+
+/// The newest entries of a query, newest first, at most `limit`.
+pub(super) async fn find(db: &Db, query: &RevocationQuery, limit: u32) -> Result<Vec<RevocationView>, DbError> {
+    let mut sql = "SELECT document FROM revocation WHERE n < $1".to_owned();
+    let mut values: Vec<Value> = vec![query.before.unwrap_or(u64::MAX).into()];
+    if let Some(target) = &query.target {
+        values.push(target.into());
+        sql.push_str(" AND target = $2");
+    }
+    match query.state {
+        Some(RevocationState::InForce) => sql.push_str(" AND resumed_n IS NULL"),
+        Some(RevocationState::Resumed) => sql.push_str(" AND resumed_n IS NOT NULL"),
+        None => {}
+    }
+    values.push(i64::from(limit).into());
+    sql.push_str(&format!(" ORDER BY n DESC LIMIT ${}", values.len()));
+    db.rows(sql, values).await?.iter().map(view).collect()
+}
+
+/// One entry.
+pub(super) async fn read(db: &Db, id: RevocationId) -> Result<Option<RevocationView>, DbError> {
+    let row = db.row("SELECT document FROM revocation WHERE id = $1", vec![id.into()]).await?;
+    row.map(|row| view(&row)).transpose()
+}
+
+/// Reads the entries in force into memory.
+pub(super) async fn load(db: &Db, memory: &mut Memory) -> Result<(), DbError> {
+    for row in db.rows("SELECT document FROM revocation WHERE resumed_n IS NULL ORDER BY n", vec![]).await? {
+        let entry = Revocation::from(&view(&row)?);
+        let target = entry.target.clone();
+        memory.in_force.insert(entry);
+        memory.refresh(&target);
+    }
+    Ok(())
+}
+
+fn view(row: &Row) -> Result<RevocationView, DbError> {
+    parse(&row.read::<String>(0)?)
+}
+
+/// The serials, each with its notAfter, of the certificates that an entry hits and that are valid at `at` or later.
+///
+/// Costs what the target names; owners, scopes, authorities, tasks and times are looked for in all that is valid.
+pub(super) async fn hit_by(db: &Db, entry: &Revocation, at: Timestamp) -> Result<Vec<(Serial, Timestamp)>, DbError> {
+    let mut hit = Vec::new();
+    if entry.effect == Effect::Forbid {
+        return Ok(hit);
+    }
+    let of_holder = "kind = $2 AND name = $3";
+    let holder = |kind: HolderKind, name: &Name| Some((kind as i64, name.to_string()));
+    let (holder, condition) = match &entry.target {
+        Target::Agent(name) => (holder(HolderKind::Agent, name), of_holder),
+        Target::Service(name) => (holder(HolderKind::Service, name), of_holder),
+        Target::Admin(name) => (holder(HolderKind::Admin, name), of_holder),
+        Target::Lineage(id) => (holder_of(db, "lineage WHERE id", (*id).into()).await?, of_holder),
+        Target::Instance(id) => (holder_of(db, "lineage WHERE instance", (*id).into()).await?, of_holder),
+        Target::Serial(serial) => {
+            hits(&select(db, "serial = $2", vec![at.into(), (*serial).into()]).await?, entry, &mut hit)?;
+            // Descendants have the holder of what they descend from.
+            let holder =
+                if entry.cascade { holder_of(db, "certificate WHERE serial", (*serial).into()).await? } else { None };
+            (holder, "kind = $2 AND name = $3 AND delegated = 1")
+        }
+        _ => {
+            let (mut not_after, mut key) = (at, 0_u64);
+            loop {
+                let values = vec![at.into(), not_after.into(), key.into(), (PAGE as u64).into()];
+                let order = "(not_after, key) > ($2, $3) ORDER BY not_after, key LIMIT $4";
+                let rows = select(db, order, values).await?;
+                hits(&rows, entry, &mut hit)?;
+                match rows.last() {
+                    Some(last) if rows.len() == PAGE => (key, not_after) = (last.read(0)?, last.read(2)?),
+                    _ => return Ok(hit),
+                }
+            }
+        }
+    };
+    if let Some((kind, name)) = holder {
+        hits(&select(db, condition, vec![at.into(), kind.into(), name.into()]).await?, entry, &mut hit)?;
+    }
+    Ok(hit)
+}
+
+async fn select(db: &Db, condition: &str, values: Vec<Value>) -> Result<Vec<Row>, DbError> {
+    db.rows(format!("SELECT key, der, not_after FROM certificate WHERE not_after >= $1 AND {condition}"), values).await
+}
+
+fn hits(rows: &[Row], entry: &Revocation, hit: &mut Vec<(Serial, Timestamp)>) -> Result<(), DbError> {
+    for row in rows {
+        let der: Vec<u8> = row.read(1)?;
+        let certificate = Leaf::read(&der).map_err(DbError::Certificate)?.into_certificate();
+        if entry.hits(&certificate) {
+            hit.push((certificate.serial, certificate.not_after));
+        }
+    }
+    Ok(())
+}
+
+async fn holder_of(db: &Db, place: &str, id: Value) -> Result<Option<(i64, String)>, DbError> {
+    let row = db.row(format!("SELECT kind, name FROM {place} = $1"), vec![id]).await?;
+    row.map(|row| Ok((row.read(0)?, row.read(1)?))).transpose()
+}
+
+/// Rows read at once.
+const PAGE: usize = 5000;

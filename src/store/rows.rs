@@ -1,0 +1,105 @@
+//! Many rows in one statement, in few sizes, so that statements stay prepared.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
+
+use super::db::{DbError, Row, Transaction, Value};
+
+/// An INSERT of any number of rows.
+pub(super) struct Insert<const COLUMNS: usize> {
+    /// Up to and with `VALUES`.
+    head: &'static str,
+    /// What follows the rows.
+    tail: &'static str,
+    texts: [OnceLock<Arc<str>>; SIZES.len()],
+}
+
+impl<const COLUMNS: usize> Insert<COLUMNS> {
+    pub(super) const fn new(head: &'static str, tail: &'static str) -> Self {
+        Self { head, tail, texts: [const { OnceLock::new() }; SIZES.len()] }
+    }
+
+    /// Inserts the rows in order; returns how many were written.
+    pub(super) async fn run(&self, transaction: &mut Transaction, rows: Vec<[Value; COLUMNS]>) -> Result<u64, DbError> {
+        let mut rest = rows.into_iter();
+        let mut written = 0;
+        while let Some((text, size)) = self.texts.iter().zip(SIZES).find(|(_, size)| *size <= rest.len()) {
+            let text = text.get_or_init(|| self.compose(size));
+            let values = rest.by_ref().take(size).flatten().collect();
+            written += transaction.execute(text, values).await?;
+        }
+        Ok(written)
+    }
+
+    fn compose(&self, rows: usize) -> Arc<str> {
+        let mut text = String::from(self.head);
+        for row in 0..rows {
+            text.push_str(if row == 0 { " " } else { ", " });
+            placeholders(&mut text, row * COLUMNS, COLUMNS);
+        }
+        text.push(' ');
+        text.push_str(self.tail);
+        text.into()
+    }
+}
+
+/// A SELECT of the rows whose key is one of any number.
+pub(super) struct SelectIn {
+    /// Up to and with `IN`; its own placeholders come first.
+    head: &'static str,
+    /// What follows the keys.
+    tail: &'static str,
+    texts: [OnceLock<Arc<str>>; SIZES.len()],
+}
+
+impl SelectIn {
+    pub(super) const fn new(head: &'static str, tail: &'static str) -> Self {
+        Self { head, tail, texts: [const { OnceLock::new() }; SIZES.len()] }
+    }
+
+    /// The rows for the keys, in no order; `leading` fills the placeholders of the head.
+    ///
+    /// The last key is repeated to fill up a size, which a set does not mind.
+    pub(super) async fn run(
+        &self,
+        transaction: &mut Transaction,
+        leading: &[Value],
+        keys: Vec<Value>,
+    ) -> Result<Vec<Row>, DbError> {
+        let mut found = Vec::new();
+        let mut rest = keys.into_iter().peekable();
+        while rest.peek().is_some() {
+            let largest = self.texts.iter().zip(SIZES);
+            // The smallest size that holds all that is left, else the largest.
+            let Some((text, size)) =
+                largest.clone().rev().find(|(_, size)| *size >= rest.len()).or(largest.clone().next())
+            else {
+                break;
+            };
+            let text = text.get_or_init(|| {
+                let mut text = format!("{} ", self.head);
+                placeholders(&mut text, leading.len(), size);
+                let _ = write!(text, " {}", self.tail);
+                text.into()
+            });
+            let mut values = leading.to_vec();
+            values.extend(rest.by_ref().take(size));
+            if let Some(last) = values.last().cloned() {
+                values.resize(leading.len() + size, last);
+            }
+            found.extend(transaction.rows(text, values).await?);
+        }
+        Ok(found)
+    }
+}
+
+fn placeholders(text: &mut String, from: usize, count: usize) {
+    text.push('(');
+    for column in 1..=count {
+        let _ = write!(text, "{}${}", if column == 1 { "" } else { ", " }, from + column);
+    }
+    text.push(')');
+}
+
+/// Largest first, down to 1.
+const SIZES: [usize; 5] = [256, 64, 16, 4, 1];

@@ -1,0 +1,351 @@
+//! Join tokens, API tokens, and evidence that was spent.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use chancery_api::{ApiToken, JoinToken};
+use chancery_identity::{JoinTokenId, Serial, Timestamp, TokenId};
+use chancery_tlog::{Decision as Logged, Facts};
+
+use super::batch::Batch;
+use super::db::{Db, DbError, Row, Transaction, Value};
+use super::decision::{Cause, Committed, Decision, Refused, Undecided};
+use super::registry::{document, parse};
+use super::rows::{Insert, SelectIn};
+
+/// Evidence that a certificate spends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "whoever attests sets all of it")]
+pub struct Spent {
+    /// Its SHA-256: of a join token's secret, of a nonce, of a bearer document.
+    pub digest: [u8; 32],
+    /// From then on it is worth nothing.
+    pub expires_at: Timestamp,
+    /// The join token that it is one use of; other evidence is good once.
+    pub token: Option<JoinTokenId>,
+    /// From where it came.
+    pub peer: Option<IpAddr>,
+}
+
+impl Spent {
+    /// Whether it may be spent on a key; the serial of the certificate that it was spent on by the same key just before.
+    pub(super) fn check(&self, batch: &Batch<'_>, key_digest: [u8; 32]) -> Result<Option<Serial>, Refused> {
+        let uses = match &self.token {
+            Some(id) => u64::from(batch.found.join_tokens.get(id).ok_or(Refused::NoJoinToken)?.uses),
+            None => 1,
+        };
+        let before = batch.found.redemptions.get(&self.digest).map(Vec::as_slice).unwrap_or_default();
+        if let Some(same) = before.iter().find(|redemption| redemption.key_digest == key_digest) {
+            return if same.replayable_at(batch.at()) { Ok(Some(same.serial)) } else { Err(same.refused()) };
+        }
+        if self.expires_at <= batch.at() {
+            return Err(Refused::EvidenceExpired(self.expires_at));
+        }
+        match before.iter().max_by_key(|redemption| redemption.at) {
+            Some(last) if before.len() as u64 >= uses => Err(last.refused()),
+            _ => Ok(None),
+        }
+    }
+
+    /// What is kept of it until it is worth nothing and no lost reply can be asked for again.
+    pub(super) fn on(&self, key_digest: [u8; 32], serial: Serial, at: Timestamp) -> Redemption {
+        let expires_at = self.expires_at.max(at + REPLAY);
+        let peer = self.peer.map(|peer| peer.to_string());
+        Redemption { evidence: self.digest, key_digest, serial, at, expires_at, peer }
+    }
+}
+
+/// Evidence spent on one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Redemption {
+    pub(super) evidence: [u8; 32],
+    /// SHA-256 of the SPKI.
+    pub key_digest: [u8; 32],
+    /// The certificate.
+    pub serial: Serial,
+    /// When.
+    pub at: Timestamp,
+    pub(super) expires_at: Timestamp,
+    /// From where.
+    pub peer: Option<String>,
+}
+
+impl Redemption {
+    /// Whether the same key may still ask for the answer again.
+    pub fn replayable_at(&self, now: Timestamp) -> bool {
+        now.since(self.at) <= REPLAY
+    }
+
+    fn refused(&self) -> Refused {
+        Refused::Spent { at: self.at, peer: self.peer.clone(), serial: self.serial }
+    }
+
+    fn from_row(row: &Row) -> Result<Self, DbError> {
+        Ok(Self {
+            evidence: row.read(0)?,
+            key_digest: row.read(1)?,
+            serial: row.read(2)?,
+            at: row.read(3)?,
+            expires_at: row.read(4)?,
+            peer: row.read_optional(5)?,
+        })
+    }
+}
+
+/// Makes a join token. The record's creation and log index are set by the commit; of the secret only its hash comes here.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "whoever decides sets all of it")]
+pub struct CreateJoinToken {
+    /// On whose behalf.
+    pub cause: Cause,
+    /// What it shall be.
+    pub token: JoinToken,
+    /// SHA-256 of the secret.
+    pub secret_hash: [u8; 32],
+}
+
+impl Decision for CreateJoinToken {
+    type Reply = JoinToken;
+
+    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<JoinToken>, Undecided> {
+        let token = JoinToken {
+            used: 0,
+            created_at: batch.at(),
+            created_by: self.cause.actor.clone(),
+            log_index: batch.log_size(),
+            ..self.token.clone()
+        };
+        let values = vec![
+            token.id.into(),
+            self.secret_hash.into(),
+            i64::from(token.uses).into(),
+            token.expires_at.into(),
+            token.log_index.into(),
+            document(&token).into(),
+        ];
+        batch
+            .transaction()
+            .execute(
+                "INSERT INTO join_token (id, secret_hash, uses, expires_at, log_index, document) \
+                 VALUES ($1, $2, $3, $4, $5, $6)",
+                values,
+            )
+            .await?;
+        let facts = Facts::from_iter([("change", "created".to_owned()), ("record", document(&token))]);
+        let subjects = vec![token.subject.to_string(), token.id.to_string()];
+        Ok(batch.log(&self.cause, subjects, Logged::Registry(facts), token)?)
+    }
+}
+
+/// Deletes a join token; what it was spent on stays.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "whoever decides sets all of it")]
+pub struct DeleteJoinToken {
+    /// On whose behalf.
+    pub cause: Cause,
+    /// Which.
+    pub id: JoinTokenId,
+}
+
+impl Decision for DeleteJoinToken {
+    type Reply = ();
+
+    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<()>, Undecided> {
+        delete(batch, &self.cause, "DELETE FROM join_token WHERE id = $1", self.id.into(), self.id.to_string()).await
+    }
+}
+
+/// Makes an API token. The record's creation and log index are set by the commit; of the secret only its hash comes here.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "whoever decides sets all of it")]
+pub struct CreateApiToken {
+    /// On whose behalf.
+    pub cause: Cause,
+    /// What it shall be.
+    pub token: ApiToken,
+    /// SHA-256 of the secret.
+    pub secret_hash: [u8; 32],
+}
+
+impl Decision for CreateApiToken {
+    type Reply = ApiToken;
+
+    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<ApiToken>, Undecided> {
+        let token = ApiToken {
+            created_at: batch.at(),
+            created_by: self.cause.actor.clone(),
+            log_index: batch.log_size(),
+            ..self.token.clone()
+        };
+        let values = vec![
+            token.id.into(),
+            self.secret_hash.into(),
+            token.expires_at.into(),
+            token.log_index.into(),
+            document(&token).into(),
+        ];
+        batch
+            .transaction()
+            .execute(
+                "INSERT INTO api_token (id, secret_hash, expires_at, log_index, document) VALUES ($1, $2, $3, $4, $5)",
+                values,
+            )
+            .await?;
+        let facts = Facts::from_iter([("change", "created".to_owned()), ("record", document(&token))]);
+        Ok(batch.log(&self.cause, vec![token.id.to_string()], Logged::Registry(facts), token)?)
+    }
+}
+
+/// Deletes an API token.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "whoever decides sets all of it")]
+pub struct DeleteApiToken {
+    /// On whose behalf.
+    pub cause: Cause,
+    /// Which.
+    pub id: TokenId,
+}
+
+impl Decision for DeleteApiToken {
+    type Reply = ();
+
+    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<()>, Undecided> {
+        delete(batch, &self.cause, "DELETE FROM api_token WHERE id = $1", self.id.into(), self.id.to_string()).await
+    }
+}
+
+async fn delete(
+    batch: &mut Batch<'_>,
+    cause: &Cause,
+    sql: &'static str,
+    id: Value,
+    subject: String,
+) -> Result<Committed<()>, Undecided> {
+    if batch.transaction().execute(sql, vec![id]).await? == 0 {
+        return Err(Refused::NoRecord(subject).into());
+    }
+    let facts = Facts::from_iter([("change", "deleted")]);
+    Ok(batch.log(cause, vec![subject], Logged::Registry(facts), ())?)
+}
+
+/// The join token of a secret, and what it was spent on.
+pub(super) async fn join_token_of_secret(
+    db: &Db,
+    secret_hash: [u8; 32],
+) -> Result<Option<(JoinToken, Vec<Redemption>)>, DbError> {
+    let row = db.row("SELECT document FROM join_token WHERE secret_hash = $1", vec![secret_hash.into()]).await?;
+    let Some(row) = row else { return Ok(None) };
+    let token: JoinToken = parse(&row.read::<String>(0)?)?;
+    let spent = redemptions(db, secret_hash).await?;
+    Ok(Some((with_uses(token, spent.len()), spent)))
+}
+
+/// What a piece of evidence was spent on.
+pub(super) async fn redemptions(db: &Db, evidence: [u8; 32]) -> Result<Vec<Redemption>, DbError> {
+    let sql =
+        "SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption WHERE evidence = $1 ORDER BY at";
+    db.rows(sql, vec![evidence.into()]).await?.iter().map(Redemption::from_row).collect()
+}
+
+/// Join tokens, newest first: those made before a log position, at most `limit`.
+pub(super) async fn join_tokens(db: &Db, before: Option<u64>, limit: u32) -> Result<Vec<JoinToken>, DbError> {
+    let rows = db
+        .rows(
+            "SELECT document, (SELECT count(*) FROM redemption WHERE evidence = secret_hash) FROM join_token \
+             WHERE log_index < $1 ORDER BY log_index DESC LIMIT $2",
+            vec![before.unwrap_or(u64::MAX).into(), i64::from(limit).into()],
+        )
+        .await?;
+    let token = |row: &Row| {
+        let used: u64 = row.read(1)?;
+        Ok(with_uses(parse(&row.read::<String>(0)?)?, usize::try_from(used).unwrap_or(usize::MAX)))
+    };
+    rows.iter().map(token).collect()
+}
+
+/// The API token of a secret.
+pub(super) async fn api_token_of_secret(db: &Db, secret_hash: [u8; 32]) -> Result<Option<ApiToken>, DbError> {
+    let row = db.row("SELECT document FROM api_token WHERE secret_hash = $1", vec![secret_hash.into()]).await?;
+    row.map(|row| parse(&row.read::<String>(0)?)).transpose()
+}
+
+/// API tokens, newest first: those made before a log position, at most `limit`.
+pub(super) async fn api_tokens(db: &Db, before: Option<u64>, limit: u32) -> Result<Vec<ApiToken>, DbError> {
+    let rows = db
+        .rows(
+            "SELECT document FROM api_token WHERE log_index < $1 ORDER BY log_index DESC LIMIT $2",
+            vec![before.unwrap_or(u64::MAX).into(), i64::from(limit).into()],
+        )
+        .await?;
+    rows.iter().map(|row| parse(&row.read::<String>(0)?)).collect()
+}
+
+fn with_uses(token: JoinToken, used: usize) -> JoinToken {
+    JoinToken { used: u32::try_from(used).unwrap_or(u32::MAX), ..token }
+}
+
+/// What must be known of a join token to spend it.
+#[derive(Debug)]
+pub(super) struct JoinTokenRow {
+    uses: u32,
+}
+
+/// What pieces of evidence were spent on.
+pub(super) async fn find_redemptions(
+    transaction: &mut Transaction,
+    evidence: HashSet<[u8; 32]>,
+) -> Result<HashMap<[u8; 32], Vec<Redemption>>, DbError> {
+    let mut found: HashMap<[u8; 32], Vec<Redemption>> = HashMap::new();
+    for row in REDEMPTIONS.run(transaction, &[], evidence.into_iter().map(Value::from).collect()).await? {
+        let redemption = Redemption::from_row(&row)?;
+        found.entry(redemption.evidence).or_default().push(redemption);
+    }
+    Ok(found)
+}
+
+/// The join tokens of these ids.
+pub(super) async fn find_join_tokens(
+    transaction: &mut Transaction,
+    ids: HashSet<JoinTokenId>,
+) -> Result<HashMap<JoinTokenId, JoinTokenRow>, DbError> {
+    let rows = JOIN_TOKENS.run(transaction, &[], ids.into_iter().map(Value::from).collect()).await?;
+    let token = |row: &Row| {
+        let uses: u64 = row.read(1)?;
+        Ok((row.read(0)?, JoinTokenRow { uses: u32::try_from(uses).unwrap_or(u32::MAX) }))
+    };
+    rows.iter().map(token).collect()
+}
+
+/// Writes redemptions.
+pub(super) async fn insert_redemptions(
+    transaction: &mut Transaction,
+    redemptions: Vec<Redemption>,
+) -> Result<(), DbError> {
+    let values = |redemption: Redemption| {
+        [
+            redemption.evidence.into(),
+            redemption.key_digest.into(),
+            redemption.serial.into(),
+            redemption.at.into(),
+            redemption.expires_at.into(),
+            redemption.peer.into(),
+        ]
+    };
+    INSERT.run(transaction, redemptions.into_iter().map(values).collect()).await.map(drop)
+}
+
+/// Forgets the redemptions of evidence that is worth nothing any more.
+pub(super) async fn purge(transaction: &mut Transaction, now: Timestamp) -> Result<u64, DbError> {
+    transaction.execute("DELETE FROM redemption WHERE expires_at < $1", vec![now.into()]).await
+}
+
+/// How long a lost reply can be asked for again by the same key.
+const REPLAY: Duration = Duration::from_secs(600);
+
+static REDEMPTIONS: SelectIn =
+    SelectIn::new("SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption WHERE evidence IN", "");
+static JOIN_TOKENS: SelectIn = SelectIn::new("SELECT id, uses FROM join_token WHERE id IN", "");
+static INSERT: Insert<6> =
+    Insert::new("INSERT INTO redemption (evidence, key_digest, serial, at, expires_at, peer) VALUES", "");

@@ -1,0 +1,258 @@
+//! The one task that writes: what waits becomes one transaction, and is answered after its commit.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ring::rand::SecureRandom;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, interval_at};
+
+use super::batch::{Batch, Wanted};
+use super::db::{Db, DbError};
+use super::decision::{CommitError, Committed, Decision, Rank, Refused, Undecided};
+use super::head::Head;
+use super::lease::{self, Lease};
+use super::state::State;
+use crate::clock::Clock;
+
+/// What the writer works with.
+pub(super) struct Writer {
+    pub(super) db: Db,
+    pub(super) state: Arc<State>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn SecureRandom + Send + Sync>,
+    pub(super) lease: Lease,
+    pub(super) jobs: mpsc::Receiver<Box<dyn Job>>,
+}
+
+/// Why a writer stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// It was told to; all that was accepted is answered.
+    #[error("the writer was stopped")]
+    Asked,
+    /// Another issuer took the lease.
+    #[error("the lease was lost: another issuer writes to this database now")]
+    LeaseLost,
+    /// A commit failed, and the database does not say whether it is done.
+    #[error("the database failed at a commit and could not be asked whether it is done")]
+    Unknown(#[source] Arc<DbError>),
+}
+
+impl Writer {
+    /// Works until nobody can ask any more, or it may not write any more. What waits is answered either way.
+    pub(super) async fn run(mut self) -> Stopped {
+        let stopped = self.work().await;
+        self.jobs.close();
+        while let Some(mut job) = self.jobs.recv().await {
+            job.fail(&CommitError::NotWriting);
+            job.answer();
+        }
+        if matches!(stopped, Stopped::Asked)
+            && let Err(error) = self.lease.release(&self.db).await
+        {
+            tracing::warn!(%error, "the lease was not given back; a successor waits for its end");
+        }
+        stopped
+    }
+
+    async fn work(&mut self) -> Stopped {
+        let mut renewal = interval_at(Instant::now() + lease::RENEWAL, lease::RENEWAL);
+        let mut waiting = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                count = self.jobs.recv_many(&mut waiting, BATCH) => {
+                    if count == 0 {
+                        return Stopped::Asked;
+                    }
+                    if let Err(stopped) = self.commit(&mut waiting).await {
+                        return stopped;
+                    }
+                    renewal.reset();
+                }
+                _ = renewal.tick(), if self.lease.expires() => match self.lease.renew(&self.db).await {
+                    Ok(true) => {}
+                    Ok(false) => return Stopped::LeaseLost,
+                    // The next commit will say what is the matter.
+                    Err(error) => tracing::warn!(%error, "the lease was not renewed"),
+                },
+            }
+        }
+    }
+
+    /// Decides all that waits in one transaction; when that cannot be, each in one of its own, so that a bad one fails
+    /// alone.
+    async fn commit(&mut self, waiting: &mut Vec<Box<dyn Job>>) -> Result<(), Stopped> {
+        let mut jobs: Vec<Box<dyn Job>> = waiting.drain(..).filter(|job| job.wanted()).collect();
+        jobs.sort_by_key(|job| job.rank());
+        let mut result = self.transact(&mut jobs).await;
+        if matches!(&result, Err(Failure::Before(error)) if error.concerns_statement()) && jobs.len() > 1 {
+            result = Ok(());
+            for job in &mut jobs {
+                let alone = std::slice::from_mut(job);
+                if result.is_err() {
+                    job.fail(&CommitError::NotWriting);
+                } else if let Err(failure) = self.transact(alone).await {
+                    result = self.settle(alone, failure);
+                }
+            }
+        } else if let Err(failure) = result {
+            result = self.settle(&mut jobs, failure);
+        }
+        jobs.into_iter().for_each(|mut job| job.answer());
+        match result {
+            Err(Failure::Stopped(stopped)) => Err(stopped),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails what a failure concerns; what is left of it is a reason to stop.
+    fn settle(&self, jobs: &mut [Box<dyn Job>], failure: Failure) -> Result<(), Failure> {
+        let (error, result) = match failure {
+            Failure::Before(error) if error.unique_violation() => (Refused::Conflict.into(), Ok(())),
+            Failure::Before(error) => (CommitError::Failed(error), Ok(())),
+            Failure::Stopped(Stopped::Unknown(error)) => {
+                (CommitError::Unknown(error.clone()), Err(Failure::Stopped(Stopped::Unknown(error))))
+            }
+            Failure::Stopped(stopped) => (CommitError::NotWriting, Err(Failure::Stopped(stopped))),
+        };
+        jobs.iter_mut().for_each(|job| job.fail(&error));
+        result
+    }
+
+    async fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let begun = Batch::begin(&self.db, &self.state, &*self.random, self.lease.fence, now).await?;
+        let mut batch = begun.ok_or(Failure::Stopped(Stopped::LeaseLost))?;
+        let certificates = jobs.partition_point(|job| job.rank() < Rank::Certificate);
+        let (first, rest) = jobs.split_at_mut(certificates);
+        for job in first {
+            job.decide(&mut batch).await?;
+        }
+        // Rows are asked for once everything that changes them otherwise is decided.
+        let mut wanted = Wanted::default();
+        rest.iter().for_each(|job| job.wants(&mut wanted));
+        batch.find(wanted).await?;
+        for job in rest {
+            job.decide(&mut batch).await?;
+        }
+        if batch.is_empty() {
+            batch.abandon().await?;
+            return Ok(());
+        }
+        let before = batch.log_size_before();
+        let closed = batch.close(lease::TERM_MS, self.db.now()).await?;
+        let (head, changes) = (closed.head, closed.changes);
+        if let Err(error) = closed.transaction.commit().await {
+            self.ask_whether_done(error, before, &head).await?;
+        }
+        self.state.publish(&head, changes);
+        Ok(())
+    }
+
+    /// A commit failed: the head row says whether it is done all the same, as nobody else moves it under our fence.
+    async fn ask_whether_done(&self, error: DbError, before: u64, wanted: &Head) -> Result<(), Failure> {
+        let error = Arc::new(error);
+        tracing::error!(%error, "a commit failed; asking whether it is done");
+        let asked = tokio::time::timeout(ASK, async {
+            let mut transaction = self.db.begin().await?;
+            let found = Head::read_for_update(&mut transaction).await?;
+            transaction.rollback().await?;
+            Ok::<_, DbError>(found)
+        });
+        match asked.await {
+            Ok(Ok(found)) if found.fence != wanted.fence => Err(Failure::Stopped(Stopped::Unknown(error))),
+            Ok(Ok(found)) if found.frontier == wanted.frontier => Ok(()),
+            Ok(Ok(found)) if found.frontier.size() == before => Err(Failure::Before(error)),
+            _ => Err(Failure::Stopped(Stopped::Unknown(error))),
+        }
+    }
+}
+
+/// Why a transaction did not come about.
+enum Failure {
+    /// Before its commit: nothing of it is there.
+    Before(Arc<DbError>),
+    /// And there will be no other.
+    Stopped(Stopped),
+}
+
+impl From<DbError> for Failure {
+    fn from(error: DbError) -> Self {
+        Self::Before(Arc::new(error))
+    }
+}
+
+/// A decision that waits, and whom to answer.
+pub(super) trait Job: Send {
+    /// Whether anybody still waits for it.
+    fn wanted(&self) -> bool;
+    fn rank(&self) -> Rank;
+    fn wants(&self, wanted: &mut Wanted);
+    fn decide<'a>(
+        &'a mut self,
+        batch: &'a mut Batch<'_>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + 'a>>;
+    fn fail(&mut self, error: &CommitError);
+    /// Tells what came of it: call it after the commit.
+    fn answer(&mut self);
+}
+
+/// The job of one kind of decision.
+pub(super) struct Pending<D: Decision> {
+    decision: D,
+    outcome: Option<Result<Committed<D::Reply>, CommitError>>,
+    answer: Option<oneshot::Sender<Result<Committed<D::Reply>, CommitError>>>,
+}
+
+impl<D: Decision> Pending<D> {
+    pub(super) const fn new(decision: D, answer: oneshot::Sender<Result<Committed<D::Reply>, CommitError>>) -> Self {
+        Self { decision, outcome: None, answer: Some(answer) }
+    }
+}
+
+impl<D: Decision> Job for Pending<D> {
+    fn wanted(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| !answer.is_closed())
+    }
+
+    fn rank(&self) -> Rank {
+        D::RANK
+    }
+
+    fn wants(&self, wanted: &mut Wanted) {
+        self.decision.wants(wanted);
+    }
+
+    fn decide<'a>(
+        &'a mut self,
+        batch: &'a mut Batch<'_>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + 'a>> {
+        Box::pin(async move {
+            self.outcome = Some(match self.decision.decide(batch).await {
+                Ok(committed) => Ok(committed),
+                Err(Undecided::Refused(refused)) => Err(refused.into()),
+                Err(Undecided::Db(error)) => return Err(error),
+            });
+            Ok(())
+        })
+    }
+
+    fn fail(&mut self, error: &CommitError) {
+        self.outcome = Some(Err(error.clone()));
+    }
+
+    fn answer(&mut self) {
+        if let (Some(answer), Some(outcome)) = (self.answer.take(), self.outcome.take()) {
+            // Nobody waits any more: it is committed all the same, and can be asked for again.
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
+/// Decisions in one transaction.
+const BATCH: usize = 256;
+/// How long a database that failed at a commit is given to say whether it is done.
+const ASK: std::time::Duration = std::time::Duration::from_secs(5);
