@@ -155,7 +155,10 @@ impl Config {
             return Err(ConfigError::value("public_url", "wanted an https URL"));
         }
         if self.status_url.scheme != "http" {
-            return Err(ConfigError::value("status_url", "wanted an http URL: a CRL is signed, and checked before TLS is"));
+            return Err(ConfigError::value(
+                "status_url",
+                "wanted an http URL: a CRL is signed, and checked before TLS is",
+            ));
         }
         if self.dev {
             for (key, address) in [("listen.api", self.listen.api), ("listen.status", self.listen.status)] {
@@ -170,10 +173,13 @@ impl Config {
                     "it is written into every certificate and nobody else can reach loopback; name this host",
                 ));
             }
-            if let SealSource::File(path) = &self.seal {
-                if path.starts_with(&self.data_dir) {
-                    return Err(ConfigError::value("keys.seal", "it stands in data_dir, so that one backup would hold both"));
-                }
+            if let SealSource::File(path) = &self.seal
+                && path.starts_with(&self.data_dir)
+            {
+                return Err(ConfigError::value(
+                    "keys.seal",
+                    "it stands in data_dir, so that one backup would hold both",
+                ));
             }
         }
         let Ttl { leaf, task_max, authority, root, .. } = self.ttl;
@@ -304,7 +310,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// A duration in the largest unit that divides it.
 pub fn text(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    let (unit, name) = [(86_400, 'd'), (3600, 'h'), (60, 'm')].into_iter().find(|(unit, _)| seconds % unit == 0 && seconds > 0).unwrap_or((1, 's'));
+    let (unit, name) = [(86_400, 'd'), (3600, 'h'), (60, 'm')]
+        .into_iter()
+        .find(|(unit, _)| seconds.is_multiple_of(*unit) && seconds > 0)
+        .unwrap_or((1, 's'));
     format!("{}{name}", seconds / unit)
 }
 

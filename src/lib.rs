@@ -1,6 +1,19 @@
 //! The service and the command line.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::disallowed_methods,
+        reason = "a test fails by panicking, and has a clock"
+    )
+)]
+
 pub mod clock;
 pub mod commands;
+pub mod config;
 pub mod refusal;
 pub mod store;

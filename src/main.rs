@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! The program `chancery`.
+
+fn main() -> std::process::ExitCode {
+    chancery::commands::main()
+}

@@ -78,11 +78,7 @@ impl Subject {
     }
 
     /// The one that a request names.
-    pub(crate) fn exactly_one(
-        agent: Option<Name>,
-        service: Option<Name>,
-        admin: Option<Name>,
-    ) -> Result<Self, SubjectError> {
+    pub fn exactly_one(agent: Option<Name>, service: Option<Name>, admin: Option<Name>) -> Result<Self, SubjectError> {
         match (agent, service, admin) {
             (Some(name), None, None) => Ok(Self::Agent(name)),
             (None, Some(name), None) => Ok(Self::Service(name)),

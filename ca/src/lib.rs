@@ -84,3 +84,17 @@ pub use lint::Finding;
 pub use profile::{Claims, Linted, Planned, Profile, Refused, Signed, TTL_MIN};
 pub use signer::{Signer, SignerError};
 pub use status::{StatusUrl, StatusUrlError};
+
+#[cfg(test)]
+#[expect(clippy::panic, reason = "tests")]
+mod testing {
+    use std::task::{Context, Poll, Waker};
+
+    /// Runs a future that has nothing to wait for.
+    pub(crate) fn now<F: Future>(future: F) -> F::Output {
+        match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("a key in memory does not wait"),
+        }
+    }
+}

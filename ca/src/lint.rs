@@ -392,3 +392,6 @@ fn values(der: &[u8], depth: u8) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

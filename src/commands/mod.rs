@@ -1,6 +1,272 @@
-//! The commands, one file each.
+//! The command line.
 
+mod admins;
+mod agents;
+mod config;
+mod confirm;
+mod exit;
+mod issuer;
 mod on_change;
+mod output;
+mod records;
 pub mod run;
+mod services;
+mod show;
 pub mod sidecar;
+mod stop;
+mod tokens;
+mod views;
 mod workload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub use self::exit::{Exit, Failure};
+pub use self::output::Form;
+use self::output::Output;
+use crate::config::parse_duration;
+
+/// A private certificate authority for AI agents and the services they call.
+#[derive(Debug, Parser)]
+#[command(
+    name = "chancery",
+    version,
+    propagate_version = true,
+    infer_subcommands = false,
+    arg_required_else_help = true
+)]
+#[command(after_help = "Examples:
+  chancery agents create invoice-bot --owner team-finance --scope tools/call:crm/get_customer --join
+  chancery suspend agent:invoice-bot --comment INC-2291")]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// How to print results.
+    #[arg(short = 'o', long, global = true, value_enum, default_value_t, env = "CHANCERY_OUTPUT", value_name = "FORM")]
+    output: Form,
+    /// The same as `-o json`: the HTTP body.
+    #[arg(long, global = true, conflicts_with = "output")]
+    json: bool,
+    /// Say nothing but results and refusals.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more; twice for still more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// The issuer: https://host:port, or unix:PATH of its admin socket.
+    #[arg(long, global = true, env = "CHANCERY_ISSUER", value_name = "URL")]
+    issuer: Option<String>,
+    /// File with an API token; CHANCERY_TOKEN may hold the token itself.
+    #[arg(long, global = true, env = "CHANCERY_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The issuer's configuration file.
+    #[arg(long, global = true, env = "CHANCERY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How long to wait for an answer.
+    #[arg(long, global = true, default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
+    timeout: Duration,
+    /// Do not ask before what cannot be undone.
+    #[arg(short, long, global = true)]
+    yes: bool,
+    /// Change nothing; say what would be done.
+    #[arg(long, global = true)]
+    dry_run: bool,
+    /// No colours; NO_COLOR does the same.
+    #[arg(long, global = true)]
+    no_color: bool,
+}
+
+impl Global {
+    fn output(&self) -> Output {
+        Output::new(if self.json { Form::Json } else { self.output }, self.quiet, self.no_color)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show who you are to the issuer, and what you may do.
+    #[command(after_help = "Examples:\n  chancery whoami\n  chancery whoami --json")]
+    Whoami,
+    /// Show anything that was pasted: serial, SPIFFE ID, instance, typed id, name.
+    Show(show::Show),
+    /// Hold what exists and what would be issued, until resumed.
+    Suspend(stop::Suspend),
+    /// End what exists and what would be issued, for good.
+    Retire(stop::Retire),
+    /// End what exists now, for good.
+    Revoke(stop::Revoke),
+    /// End a suspension.
+    Resume(stop::ResumeId),
+    /// Agents: what may be attested as what.
+    #[command(subcommand)]
+    Agents(agents::Agents),
+    /// Services, and the systems they answer for.
+    #[command(subcommand)]
+    Services(services::Services),
+    /// Systems: the audiences of scopes.
+    #[command(subcommand)]
+    Systems(records::Systems),
+    /// Administrators and what they may do.
+    #[command(subcommand)]
+    Admins(admins::Admins),
+    /// Attested running copies of agents.
+    #[command(subcommand)]
+    Instances(records::Instances),
+    /// Certificates that were issued.
+    #[command(subcommand)]
+    Certificates(records::Certificates),
+    /// Join tokens: the first evidence of what has nothing else to show.
+    #[command(subcommand)]
+    JoinTokens(tokens::JoinTokens),
+    /// API tokens: bearer secrets for administration by programs.
+    #[command(subcommand)]
+    ApiTokens(tokens::ApiTokens),
+    /// Revocations: what was stopped, by whom, and what resumed.
+    #[command(subcommand)]
+    Revocations(records::Revocations),
+    /// Authorities: the keys that sign.
+    #[command(subcommand)]
+    Authorities(records::Authorities),
+    /// The configuration file.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Print the completion script of a shell.
+    #[command(after_help = "Examples:\n  chancery completion bash > /etc/bash_completion.d/chancery")]
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Reads the arguments, does what they say, and reports how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = cli.global.output();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.complain(&Failure::here(format!("no threads to run on: {error}")));
+            return Exit::Failed.into();
+        }
+    };
+    match runtime.block_on(Box::pin(run(cli.command, &cli.global, output))) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output.complain(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+async fn run(command: Command, global: &Global, output: Output) -> Result<Exit, Failure> {
+    let context = Context { global, output };
+    match command {
+        Command::Whoami => records::whoami(&context).await,
+        Command::Show(show) => show.run(&context).await,
+        Command::Suspend(suspend) => suspend.run(&context).await,
+        Command::Retire(retire) => retire.run(&context).await,
+        Command::Revoke(revoke) => revoke.run(&context).await,
+        Command::Resume(resume) => resume.run(&context).await,
+        Command::Agents(agents) => agents.run(&context).await,
+        Command::Services(services) => services.run(&context).await,
+        Command::Systems(systems) => systems.run(&context).await,
+        Command::Admins(admins) => admins.run(&context).await,
+        Command::Instances(instances) => instances.run(&context).await,
+        Command::Certificates(certificates) => certificates.run(&context).await,
+        Command::JoinTokens(tokens) => tokens.run(&context).await,
+        Command::ApiTokens(tokens) => tokens.run(&context).await,
+        Command::Revocations(revocations) => revocations.run(&context).await,
+        Command::Authorities(authorities) => authorities.run(&context).await,
+        Command::Config(config) => config.run(&context),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "chancery", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// What a command works with.
+pub(crate) struct Context<'a> {
+    global: &'a Global,
+    output: Output,
+}
+
+impl Context<'_> {
+    fn issuer(&self) -> Result<issuer::Issuer, Failure> {
+        issuer::Issuer::find(self.global)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(command: &clap::Command, path: &str, visit: &mut impl FnMut(&clap::Command, &str)) {
+        visit(command, path);
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            walk(inner, &format!("{path} {}", inner.get_name()), visit);
+        }
+    }
+
+    /// The words of a line as a shell would split it, up to a redirection; what is quoted is one word.
+    fn words(line: &str) -> Vec<String> {
+        let command = line.split(" > ").next().unwrap();
+        let parts = command.split('\'').enumerate();
+        let split = |(at, part): (usize, &str)| match at % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+            _ => vec![part.to_owned()],
+        };
+        parts.flat_map(split).collect()
+    }
+
+    #[test]
+    fn the_tree_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    /// Every command's help ends in examples, and every example is taken.
+    #[test]
+    fn every_example_is_taken() {
+        let mut examples = Vec::new();
+        walk(&Cli::command(), "chancery", &mut |command, path| {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            if command.get_subcommands().next().is_none() || path == "chancery" {
+                assert!(text.starts_with("Examples:\n"), "{path} has no examples");
+            }
+            let lines = text.lines().skip(1).map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+            assert!(lines.iter().any(|line| line.starts_with(path)) || lines.is_empty(), "{path}: {lines:?}");
+            examples.extend(lines);
+        });
+        for example in examples {
+            let words = words(&example);
+            let start = words.iter().position(|word| word == "chancery").unwrap();
+            if let Err(error) = Cli::try_parse_from(&words[start..]) {
+                panic!("{example}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mistyped_flag_is_answered_with_the_nearest() {
+        let error = Cli::try_parse_from(["chancery", "agents", "create", "a", "--onwer", "b"]).unwrap_err().to_string();
+        assert!(error.contains("--owner"), "{error}");
+        let error = Cli::try_parse_from(["chancery", "agnets", "list"]).unwrap_err().to_string();
+        assert!(error.contains("agents"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_use_is_2() {
+        assert_eq!(Cli::try_parse_from(["chancery", "suspend", "invoice-bot"]).unwrap_err().exit_code(), 2);
+    }
+}

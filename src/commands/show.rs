@@ -1,0 +1,135 @@
+//! `chancery show`: whatever was pasted, and what can be done about it.
+
+use clap::Args;
+
+use chancery_api::{
+    Admin, Agent, ApiToken, AuthorityEntry, CertificateView, Instance, JoinToken, RevocationView, Service,
+};
+use chancery_identity::{KeyId, Name, Serial, Target};
+
+use super::issuer::Issuer;
+use super::output::Record;
+use super::{Context, Exit, Failure};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chancery show invoice-bot
+  chancery show spiffe://example.org/agent/invoice-bot/01936f2a-0000-7000-8000-000000000001
+  chancery show 5c0e91aa5c0e91aa5c0e91aa5c0e91aa
+  chancery show rv_01936f30000070008000000000000001")]
+pub(crate) struct Show {
+    /// A name, target, SPIFFE ID, serial, instance or typed id.
+    any: String,
+}
+
+impl Show {
+    pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
+        let issuer = context.issuer()?;
+        let any = self.any.trim();
+        for (prefix, place) in [("rv_", "revocations"), ("jt_", "join-tokens"), ("tk_", "api-tokens")] {
+            if any.starts_with(prefix) {
+                let path = format!("/v1/admin/{place}/{any}");
+                return match prefix {
+                    "rv_" => show_revocation(context, &issuer, &path).await,
+                    "jt_" => show::<JoinToken>(context, &issuer, &path).await.map(|_| Exit::Done),
+                    _ => show::<ApiToken>(context, &issuer, &path).await.map(|_| Exit::Done),
+                };
+            }
+        }
+        match any.parse::<Target>() {
+            Ok(target) => show_target(context, &issuer, &target).await,
+            Err(_) => show_bare(context, &issuer, any).await,
+        }
+    }
+}
+
+async fn show_target(context: &Context<'_>, issuer: &Issuer, target: &Target) -> Result<Exit, Failure> {
+    match target {
+        Target::Agent(name) => show_agent(context, issuer, name).await,
+        Target::Service(name) => {
+            let service: Service = show(context, issuer, &format!("/v1/admin/services/{name}")).await?;
+            hint(context, "stop it", &format!("chancery suspend service:{}", service.name));
+            Ok(Exit::Done)
+        }
+        Target::Admin(name) => {
+            let admin: Admin = show(context, issuer, &format!("/v1/admin/admins/{name}")).await?;
+            hint(context, "stop it", &format!("chancery suspend admin:{}", admin.name));
+            Ok(Exit::Done)
+        }
+        Target::Instance(id) => {
+            let instance: Instance = show(context, issuer, &format!("/v1/admin/instances/{id}")).await?;
+            hint(context, "stop this one", &format!("chancery suspend instance:{id}"));
+            hint(context, "stop all", &format!("chancery suspend agent:{}", instance.agent));
+            Ok(Exit::Done)
+        }
+        Target::Serial(serial) => show_certificate(context, issuer, serial).await,
+        Target::Authority(key_id) => show_authority(context, issuer, key_id).await,
+        other => Err(Failure::usage(format!("{other} names many things and no record"))
+            .fix("list what it means: chancery certificates list --help")),
+    }
+}
+
+/// What has no prefix: a serial, an instance, a key id, or a name of something registered.
+async fn show_bare(context: &Context<'_>, issuer: &Issuer, any: &str) -> Result<Exit, Failure> {
+    if let Ok(id) = any.parse::<chancery_identity::Instance>() {
+        return show_target(context, issuer, &Target::Instance(id)).await;
+    }
+    if any.len() == 40
+        && let Ok(key_id) = any.parse::<KeyId>()
+    {
+        return show_authority(context, issuer, &key_id).await;
+    }
+    if any.len() >= 32
+        && let Ok(serial) = any.parse::<Serial>()
+    {
+        return show_certificate(context, issuer, &serial).await;
+    }
+    let name: Name = any.parse().map_err(|_| {
+        Failure::usage(format!("{any:?} is nothing that can be looked up"))
+            .fix("wanted a name, target, SPIFFE ID, serial, instance or typed id")
+    })?;
+    for target in [Target::Agent(name.clone()), Target::Service(name.clone()), Target::Admin(name.clone())] {
+        match show_target(context, issuer, &target).await {
+            Err(failure) if failure.exit() == Exit::NotFound => {}
+            outcome => return outcome,
+        }
+    }
+    Err(Failure::not_found(format!("no agent, service or administrator is named {name}")))
+}
+
+async fn show_agent(context: &Context<'_>, issuer: &Issuer, name: &Name) -> Result<Exit, Failure> {
+    let agent: Agent = show(context, issuer, &format!("/v1/admin/agents/{name}")).await?;
+    hint(context, "instances", &format!("chancery instances list --agent {}", agent.name));
+    hint(context, "stop it", &format!("chancery suspend agent:{}", agent.name));
+    Ok(Exit::Done)
+}
+
+async fn show_certificate(context: &Context<'_>, issuer: &Issuer, serial: &Serial) -> Result<Exit, Failure> {
+    let certificate: CertificateView = show(context, issuer, &format!("/v1/admin/certificates/{serial}")).await?;
+    hint(context, "stop this one", &format!("chancery revoke serial:{serial}"));
+    hint(context, "stop all", &format!("chancery suspend {}", certificate.subject));
+    Ok(Exit::Done)
+}
+
+async fn show_authority(context: &Context<'_>, issuer: &Issuer, key_id: &KeyId) -> Result<Exit, Failure> {
+    show::<AuthorityEntry>(context, issuer, &format!("/v1/admin/authorities/{key_id}")).await?;
+    Ok(Exit::Done)
+}
+
+async fn show_revocation(context: &Context<'_>, issuer: &Issuer, path: &str) -> Result<Exit, Failure> {
+    let entry: RevocationView = show(context, issuer, path).await?;
+    if entry.effect.resumable() && entry.resumed_by.is_none() {
+        hint(context, "undo", &format!("chancery resume {}", entry.id));
+    }
+    Ok(Exit::Done)
+}
+
+async fn show<T: Record>(context: &Context<'_>, issuer: &Issuer, path: &str) -> Result<T, Failure> {
+    let answer = issuer.get::<T>(path).await?;
+    context.output.record(&answer.body, &answer.value, None);
+    Ok(answer.value)
+}
+
+fn hint(context: &Context<'_>, what: &str, command: &str) {
+    context.output.say(&format!("  {what:13}  {command}"));
+}
