@@ -94,7 +94,8 @@ impl Authority {
                 let mut constraints = outer.nested(der::SEQUENCE)?;
                 outer.finish()?;
                 if constraints.peek() == Some(der::BOOLEAN) {
-                    self.ca = constraints.boolean()?;
+                    // RFC 5280 §4.2.1.9: MUST mark the extension as critical in CA certificates.
+                    self.ca = constraints.boolean()? && critical;
                 }
                 if !constraints.at_end() {
                     self.path_len = Some(constraints.unsigned_64()?);
@@ -106,7 +107,8 @@ impl Authority {
                 outer.finish()?;
                 self.key_usage = Some(bits.get(1).copied().unwrap_or(0));
             }
-            oid::SUBJECT_KEY_ID => {
+            // RFC 5280 §4.2.1.2: MUST be non-critical.
+            oid::SUBJECT_KEY_ID if !critical => {
                 self.key_id = outer.read(der::OCTET_STRING)?.try_into().ok().map(KeyId::from_bytes);
                 outer.finish()?;
             }
@@ -172,7 +174,8 @@ impl Authority {
         if self.unknown_critical {
             return Err(AuthorityRefused::UnknownCritical);
         }
-        if !self.ca {
+        // RFC 5280 §4.1.2.6: a CA's subject MUST NOT be empty.
+        if !self.ca || self.subject.is_empty() {
             return Err(AuthorityRefused::NotCa);
         }
         if self.key_usage.is_some_and(|bits| bits & KEY_CERT_SIGN == 0) {
@@ -216,7 +219,7 @@ pub(crate) fn key_identifier(value: &[u8]) -> Result<Option<KeyId>, DerError> {
 pub enum AuthorityRefused {
     /// A critical extension that nobody here knows.
     UnknownCritical,
-    /// BasicConstraints do not make it a CA.
+    /// BasicConstraints, critical as they must be, do not make it a CA with a name.
     NotCa,
     /// Its key usage does not hold keyCertSign.
     KeyUsage,

@@ -22,6 +22,8 @@ mod credentials;
 mod denial;
 mod freshness;
 mod guard;
+#[cfg(all(test, feature = "ring"))]
+mod limbo;
 mod peer;
 mod revocation;
 mod rules;

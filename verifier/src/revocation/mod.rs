@@ -10,6 +10,7 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::CertificateRevocationListDer;
 
 use crate::authority::Authority;
+use crate::chain::Link;
 use crate::freshness::Period;
 use crate::{Denial, Freshness, Knowledge, Material, Moment, Peer};
 
@@ -152,15 +153,7 @@ impl Revocations {
 
     /// What revokes the peer, if anything known does.
     pub(crate) fn hit(&self, peer: &Peer) -> Result<(), Denial> {
-        for (depth, link) in peer.links().iter().enumerate() {
-            if self.of(&link.authority).is_some_and(|published| published.index.contains(&link.serial)) {
-                return Err(if depth == 0 {
-                    Denial::Revoked(link.serial)
-                } else {
-                    Denial::AuthorityRevoked(link.serial)
-                });
-            }
-        }
+        self.hit_path(peer.links())?;
         for ancestor in peer.grant().iter().flat_map(|grant| &grant.chain) {
             if self.of_key(ancestor.authority).is_some_and(|published| published.index.contains(&ancestor.serial)) {
                 return Err(ancestor.into());
@@ -172,19 +165,39 @@ impl Revocations {
         Ok(())
     }
 
-    /// How recent that is which is known of the peer's chain and ancestors: the worst of it.
-    pub(crate) fn state(&self, peer: &Peer, now: Moment) -> Result<Knowledge, Denial> {
-        let mut worst = Knowledge::Fresh;
-        for link in peer.links() {
-            let published = self.of(&link.authority).ok_or(Denial::RevocationUnknown(link.authority.key_id()))?;
-            worst = worst.max(self.state_of(published, now));
+    /// What revokes a certificate of the path, the leaf's first.
+    pub(crate) fn hit_path(&self, path: &[Link]) -> Result<(), Denial> {
+        for (depth, link) in path.iter().enumerate() {
+            if self.of(&link.authority).is_some_and(|published| published.index.contains(&link.serial)) {
+                return Err(if depth == 0 {
+                    Denial::Revoked(link.serial)
+                } else {
+                    Denial::AuthorityRevoked(link.serial)
+                });
+            }
         }
+        Ok(())
+    }
+
+    /// How recent that is which is known of the peer's path and ancestors: the worst of it.
+    pub(crate) fn state(&self, peer: &Peer, now: Moment) -> Result<Knowledge, Denial> {
+        let mut worst = self.state_of_path(peer.links(), now)?;
         for ancestor in peer.grant().iter().flat_map(|grant| &grant.chain) {
             let authority = ancestor.authority;
             let published = self.of_key(authority).ok_or(Denial::RevocationUnknown(Some(authority)))?;
             worst = worst.max(self.state_of(published, now));
         }
         if worst == Knowledge::Expired { Err(Denial::RevocationExpired) } else { Ok(worst) }
+    }
+
+    /// How recent that is which is known of the authorities of a path.
+    pub(crate) fn state_of_path(&self, path: &[Link], now: Moment) -> Result<Knowledge, Denial> {
+        let mut worst = Knowledge::Fresh;
+        for link in path {
+            let published = self.of(&link.authority).ok_or(Denial::RevocationUnknown(link.authority.key_id()))?;
+            worst = worst.max(self.state_of(published, now));
+        }
+        Ok(worst)
     }
 
     /// How recent one authority's CRL is.
