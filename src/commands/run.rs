@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use chancery_agent::{Files, Identity};
 use chancery_verifier::{Credentials, Material};
 
+use super::Exit;
 use super::on_change::{OnChange, Reaction, finished};
 use super::workload::{Workload, narrate_error};
 
@@ -57,8 +58,8 @@ pub struct RunArgs {
 }
 
 /// Runs the child to its end, and says how it ended.
-pub async fn run(args: RunArgs) -> ExitCode {
-    ExitCode::from(match start(args).await {
+pub(super) async fn run(args: RunArgs) -> Exit {
+    Exit::Child(match start(args).await {
         Ok(running) => running.wait().await,
         Err(code) => code,
     })

@@ -1,7 +1,6 @@
 //! `chancery sidecar`: an identity in files, for programs that are not its children.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use chancery_agent::Files;
 use chancery_verifier::Credentials;
 
+use super::Exit;
 use super::on_change::{OnChange, Reaction};
 use super::workload::{Workload, narrate_error};
 
@@ -34,12 +34,12 @@ pub struct SidecarArgs {
 }
 
 /// Keeps the files until a signal ends it.
-pub async fn sidecar(args: SidecarArgs) -> ExitCode {
+pub(super) async fn run(args: SidecarArgs) -> Exit {
     match keep(args).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => Exit::Done,
         Err(error) => {
             narrate_error(&*error);
-            ExitCode::FAILURE
+            Exit::Failed
         }
     }
 }
