@@ -1,5 +1,7 @@
 //! Refusals: every way in which the issuer says no.
 
+mod committed;
+
 use std::fmt;
 
 use chancery_api::{Problem, Retry};
