@@ -17,7 +17,6 @@ use super::db::DbError;
 ///
 /// Only the store makes it, so an answer that must not leave before the commit asks for one.
 #[derive(Clone, Debug)]
-#[must_use]
 pub struct Committed<T> {
     reply: T,
     log_index: u64,
