@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use chancery::store::{
-    Cause, CommitError, CreateJoinToken, DeleteJoinToken, IssueOwn, Put, Refused, Revoke,
-};
+use chancery::store::{Cause, CommitError, CreateJoinToken, DeleteJoinToken, IssueOwn, Put, Refused, Revoke};
 use chancery_ca::Claims;
 use chancery_identity::{Effect, Reason, ScopeSet, Target};
 use chancery_tlog::Action;
