@@ -143,6 +143,18 @@ impl Error {
         }
     }
 
+    /// The error with all that caused it, on one line.
+    pub fn explain(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        line
+    }
+
     /// Whether nothing was wrong but the way to the issuer.
     pub fn is_unreachable(&self) -> bool {
         match self {
@@ -166,16 +178,4 @@ fn pins(pins: &[RootPin]) -> String {
         [] => "no root".to_owned(),
         _ => pins.iter().map(RootPin::to_string).collect::<Vec<_>>().join(", "),
     }
-}
-
-/// The error with all that caused it, on one line.
-pub(crate) fn explain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

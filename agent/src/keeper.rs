@@ -15,7 +15,6 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::error::explain;
 use crate::event::{Event, How};
 use crate::held::Held;
 use crate::identity::Observer;
@@ -225,7 +224,7 @@ impl Keeper {
             let _ = on_disk(&self.folder, Folder::forget_next_key).await;
         }
         let fix = problem.map(|problem| problem.fix.clone()).unwrap_or_default();
-        self.tell(&Event::NotRenewed { reason: explain(error), fix, left, again_in });
+        self.tell(&Event::NotRenewed { reason: error.explain(), fix, left, again_in });
         again_in
     }
 
@@ -314,7 +313,7 @@ impl Keeper {
                 Err(error) => {
                     unanswered = unanswered.saturating_add(1);
                     if unanswered == UNANSWERED_MAX {
-                        self.tell(&Event::RevocationsUnanswered { reason: explain(&error) });
+                        self.tell(&Event::RevocationsUnanswered { reason: error.explain() });
                     }
                 }
             }

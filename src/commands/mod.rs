@@ -95,10 +95,8 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Obtain an identity, keep it renewed, and run a program with it.
-    Run(run::RunArgs),
-    /// Obtain an identity and keep its files fresh, for programs that run beside.
-    Sidecar(sidecar::SidecarArgs),
+    Run(run::Run),
+    Sidecar(sidecar::Sidecar),
     /// Show who you are to the issuer, and what you may do.
     #[command(after_help = "Examples:\n  chancery whoami\n  chancery whoami --json")]
     Whoami,
@@ -176,8 +174,8 @@ pub fn main() -> ExitCode {
 async fn run(command: Command, global: &Global, output: Output) -> Result<Exit, Failure> {
     let context = Context { global, output };
     match command {
-        Command::Run(args) => Ok(run::run(args).await),
-        Command::Sidecar(args) => Ok(sidecar::run(args).await),
+        Command::Run(run) => Ok(Box::pin(run.run(&context)).await),
+        Command::Sidecar(sidecar) => Box::pin(sidecar.run()).await,
         Command::Whoami => records::whoami(&context).await,
         Command::Show(show) => show.run(&context).await,
         Command::Suspend(suspend) => suspend.run(&context).await,

@@ -1,7 +1,7 @@
 //! `chancery run -- CMD`: an identity for one child process, in files and environment variables.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use chancery_agent::{Files, Identity};
 use chancery_verifier::{Credentials, Material};
 
-use super::Exit;
 use super::on_change::{OnChange, Reaction, finished};
-use super::workload::{Workload, narrate_error};
+use super::workload::Workload;
+use super::{Context, Exit, Failure};
 
 /// We failed before the child ran.
 const OURS_FAILED: u8 = 125;
@@ -44,7 +44,7 @@ const FORWARDED: [(SignalKind, Signal); 5] = [
   CHANCERY_JOIN='https://ca.internal:8443#chj_…' chancery run -- python bot.py
   chancery run --on-change HUP -- ./server
   chancery run --on-change 'nginx -s reload' -- nginx -g 'daemon off;'")]
-pub struct RunArgs {
+pub(super) struct Run {
     #[command(flatten)]
     workload: Workload,
 
@@ -57,12 +57,57 @@ pub struct RunArgs {
     command: Vec<OsString>,
 }
 
-/// Runs the child to its end, and says how it ended.
-pub(super) async fn run(args: RunArgs) -> Exit {
-    Exit::Child(match start(args).await {
-        Ok(running) => running.wait().await,
-        Err(code) => code,
-    })
+impl Run {
+    /// Runs the child to its end, and ends as it did.
+    pub(super) async fn run(self, context: &Context<'_>) -> Exit {
+        Exit::Child(match self.start().await {
+            Ok(running) => running.wait().await,
+            Err(NotRunning { failure, code }) => {
+                context.output.complain(&failure);
+                code
+            }
+        })
+    }
+
+    async fn start(self) -> Result<Running, NotRunning> {
+        let identity = self.workload.start().await.map_err(Failure::from)?;
+        let mut files = Files::new(identity.state_folder().join("files")).map_err(Failure::here)?;
+        let material = Arc::clone(&identity.material().borrow());
+        files.update(&material).map_err(Failure::here)?;
+
+        let signals = listen().map_err(Failure::here)?;
+        let (program, arguments) = self.command.split_first().ok_or_else(|| Failure::usage("no program to run"))?;
+        let spawned = Command::new(program)
+            .args(arguments)
+            .envs(files.environment())
+            .env("CHANCERY_SPIFFE_ID", identity.spiffe_id().as_str())
+            .env_remove("CHANCERY_JOIN")
+            .env_remove("CHANCERY_JOIN_FILE")
+            .spawn();
+        let child = spawned.map_err(|error| NotRunning {
+            code: if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED },
+            failure: Failure::here(format!("cannot run {}: {error}", program.display())),
+        })?;
+        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let (on_change, reaction) = match self.on_change {
+            Some(OnChange::Signal(signal)) => (Some(signal), None),
+            Some(OnChange::Command(command)) => (None, Some(Reaction::new(command, &files.environment()))),
+            None => (None, None),
+        };
+        Ok(Running { identity, files, child, pid, signals, on_change, reaction })
+    }
+}
+
+/// Why the child never ran, and the exit code that says so.
+struct NotRunning {
+    failure: Failure,
+    code: u8,
+}
+
+impl From<Failure> for NotRunning {
+    fn from(failure: Failure) -> Self {
+        Self { failure, code: OURS_FAILED }
+    }
 }
 
 struct Running {
@@ -75,37 +120,6 @@ struct Running {
     reaction: Option<Reaction>,
 }
 
-async fn start(args: RunArgs) -> Result<Running, u8> {
-    let ours = |error: &dyn std::error::Error| {
-        narrate_error(error);
-        OURS_FAILED
-    };
-    let identity = args.workload.start().await.map_err(|error| ours(&error))?;
-    let mut files = Files::new(identity.state_folder().join("files")).map_err(|error| ours(&error))?;
-    files.update(&identity.material().borrow_and_update().clone()).map_err(|error| ours(&error))?;
-
-    let signals = listen().map_err(|error| ours(&error))?;
-    let (program, arguments) = args.command.split_first().ok_or(OURS_FAILED)?;
-    let spawned = Command::new(program)
-        .args(arguments)
-        .envs(files.environment())
-        .env("CHANCERY_SPIFFE_ID", identity.spiffe_id().as_str())
-        .env_remove("CHANCERY_JOIN")
-        .env_remove("CHANCERY_JOIN_FILE")
-        .spawn();
-    let child = spawned.map_err(|error| {
-        eprintln!("chancery: cannot run {}: {error}", program.display());
-        if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED }
-    })?;
-    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    let (on_change, reaction) = match args.on_change {
-        Some(OnChange::Signal(signal)) => (Some(signal), None),
-        Some(OnChange::Command(command)) => (None, Some(Reaction::new(command, &files.environment()))),
-        None => (None, None),
-    };
-    Ok(Running { identity, files, child, pid, signals, on_change, reaction })
-}
-
 impl Running {
     async fn wait(mut self) -> u8 {
         let mut material = self.identity.material();
@@ -114,7 +128,7 @@ impl Running {
                 ended = self.child.wait() => return match ended {
                     Ok(status) => code(status),
                     Err(error) => {
-                        narrate_error(&error);
+                        eprintln!("chancery: the program cannot be waited for: {error}");
                         OURS_FAILED
                     }
                 },

@@ -8,9 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use chancery_agent::Files;
 use chancery_verifier::Credentials;
 
-use super::Exit;
-use super::on_change::{OnChange, Reaction};
-use super::workload::{Workload, narrate_error};
+use super::on_change::{OnChange, Reaction, finished};
+use super::workload::Workload;
+use super::{Exit, Failure};
 
 /// Obtain an identity and keep it renewed in files.
 ///
@@ -20,7 +20,7 @@ use super::workload::{Workload, narrate_error};
 #[command(after_help = "Examples:
   CHANCERY_JOIN_FILE=/run/secrets/join chancery sidecar --dir /run/crm-tls --on-change 'nginx -s reload'
   chancery sidecar --agent invoice-bot --dir ./tls")]
-pub struct SidecarArgs {
+pub(super) struct Sidecar {
     #[command(flatten)]
     workload: Workload,
 
@@ -33,42 +33,36 @@ pub struct SidecarArgs {
     on_change: Option<String>,
 }
 
-/// Keeps the files until a signal ends it.
-pub(super) async fn run(args: SidecarArgs) -> Exit {
-    match keep(args).await {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            narrate_error(&*error);
-            Exit::Failed
-        }
-    }
-}
-
-async fn keep(args: SidecarArgs) -> Result<(), Box<dyn std::error::Error>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut files = Files::new(args.dir)?;
-    let identity = tokio::select! {
-        started = args.workload.start() => started?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-    };
-    let mut reaction = args.on_change.map(|command| Reaction::new(command, &files.environment()));
-    let mut material = identity.material();
-    material.mark_changed();
-    loop {
-        tokio::select! {
-            Ok(()) = material.changed() => {
-                let now = Arc::clone(&material.borrow_and_update());
-                match files.update(&now) {
-                    Ok(false) => {}
-                    Ok(true) => if let Some(reaction) = &mut reaction { reaction.start() },
-                    Err(error) => eprintln!("chancery: cannot replace files in {}: {error}", files.folder().display()),
+impl Sidecar {
+    /// Keeps the files until a signal ends it.
+    pub(super) async fn run(self) -> Result<Exit, Failure> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::here)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::here)?;
+        let mut files = Files::new(self.dir).map_err(Failure::here)?;
+        let identity = tokio::select! {
+            started = self.workload.start() => started?,
+            _ = terminate.recv() => return Ok(Exit::Done),
+            _ = interrupt.recv() => return Ok(Exit::Done),
+        };
+        let mut reaction = self.on_change.map(|command| Reaction::new(command, &files.environment()));
+        let mut material = identity.material();
+        material.mark_changed();
+        loop {
+            tokio::select! {
+                Ok(()) = material.changed() => {
+                    let now = Arc::clone(&material.borrow_and_update());
+                    match files.update(&now) {
+                        Ok(false) => {}
+                        Ok(true) => if let Some(reaction) = &mut reaction { reaction.start() },
+                        Err(error) => {
+                            eprintln!("chancery: cannot replace files in {}: {error}", files.folder().display());
+                        }
+                    }
                 }
+                () = finished(&mut reaction) => {}
+                _ = terminate.recv() => return Ok(Exit::Done),
+                _ = interrupt.recv() => return Ok(Exit::Done),
             }
-            () = super::on_change::finished(&mut reaction) => {}
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use chancery_agent::{Error, Identity};
 use chancery_identity::Name;
 
+use super::Failure;
+
 /// Whose identity. Everything may come from the environment instead.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Workload {
@@ -38,13 +40,15 @@ impl Workload {
     }
 }
 
-/// The error with all that caused it, on one line; then what to do, if it says so.
-pub(super) fn narrate_error(error: &dyn std::error::Error) {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        if let Some(problem) = error.problem() {
+            return problem.clone().into();
+        }
+        match &error {
+            Error::JoinString(_) | Error::JoinFile { .. } | Error::Variable { .. } => Self::usage(error.explain()),
+            _ if error.is_unreachable() => Self::unreachable(error.explain()),
+            _ => Self::here(error.explain()),
+        }
     }
-    eprintln!("chancery: {line}");
 }
