@@ -142,6 +142,15 @@ impl Config {
         Ok(config)
     }
 
+    /// Takes over the ports that `--dev` was given by the system.
+    pub(crate) fn took(&mut self, api: SocketAddr, status: SocketAddr) -> Result<(), ConfigError> {
+        self.listen.api = api;
+        self.listen.status = status;
+        self.public_url = value("public_url", &format!("https://{api}"))?;
+        self.status_url = value("status_url", &format!("http://{status}"))?;
+        Ok(())
+    }
+
     /// The database's URL, a relative SQLite file taken from the data folder.
     pub fn database_url(&self) -> String {
         match self.store_url.strip_prefix("sqlite:") {

@@ -12,8 +12,16 @@
     )
 )]
 
+pub mod attest;
+pub mod authority;
+pub mod caller;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod issuance;
+pub mod issuer;
+mod random;
 pub mod refusal;
+pub mod registry;
+pub mod revocation;
 pub mod store;

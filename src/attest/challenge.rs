@@ -10,24 +10,24 @@ use ring::rand::SecureRandom;
 use chancery_identity::Timestamp;
 
 /// How long a nonce can be redeemed.
-pub const NONCE_LIFE: Duration = Duration::from_secs(60);
+pub(super) const NONCE_LIFE: Duration = Duration::from_secs(60);
 
 const RANDOM_LEN: usize = 16;
 const EXPIRY_LEN: usize = 8;
 const TAG_LEN: usize = 32;
 
 /// Makes nonces and knows its own again. A new one at each start: nonces do not outlive the process.
-pub struct Challenges {
+pub(super) struct Challenges {
     key: hmac::Key,
 }
 
 /// A nonce of ours that is not expired. Single use is the store's to keep: it spends `digest` with what it buys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Redeemable {
+pub(super) struct Redeemable {
     /// SHA-256 of the nonce.
-    pub digest: [u8; 32],
+    pub(super) digest: [u8; 32],
     /// When the nonce expires, and with it the memory that it was spent.
-    pub expires_at: Timestamp,
+    pub(super) expires_at: Timestamp,
 }
 
 impl Challenges {
@@ -35,7 +35,7 @@ impl Challenges {
     ///
     /// # Errors
     /// No randomness.
-    pub fn new(rng: &dyn SecureRandom) -> Result<Self, ring::error::Unspecified> {
+    pub(super) fn new(rng: &dyn SecureRandom) -> Result<Self, ring::error::Unspecified> {
         Ok(Self { key: hmac::Key::generate(hmac::HMAC_SHA256, rng)? })
     }
 
@@ -43,7 +43,11 @@ impl Challenges {
     ///
     /// # Errors
     /// No randomness.
-    pub fn draw(&self, now: Timestamp, rng: &dyn SecureRandom) -> Result<(String, Timestamp), ring::error::Unspecified> {
+    pub(super) fn draw(
+        &self,
+        now: Timestamp,
+        rng: &dyn SecureRandom,
+    ) -> Result<(String, Timestamp), ring::error::Unspecified> {
         let expires_at = now + NONCE_LIFE;
         let mut bytes = vec![0; RANDOM_LEN];
         rng.fill(&mut bytes)?;
@@ -54,7 +58,7 @@ impl Challenges {
     }
 
     /// Knows a nonce again; `None` when it is not ours, altered, or expired.
-    pub fn redeem(&self, nonce: &str, now: Timestamp) -> Option<Redeemable> {
+    pub(super) fn redeem(&self, nonce: &str, now: Timestamp) -> Option<Redeemable> {
         let bytes = URL_SAFE_NO_PAD.decode(nonce).ok().filter(|b| b.len() == RANDOM_LEN + EXPIRY_LEN + TAG_LEN)?;
         let (signed, tag) = bytes.split_at_checked(RANDOM_LEN + EXPIRY_LEN)?;
         hmac::verify(&self.key, signed, tag).ok()?;

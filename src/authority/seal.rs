@@ -46,8 +46,10 @@ impl Seal {
                 PathBuf::from(folder).join(name)
             }
         };
-        let bytes = Zeroizing::new(std::fs::read(&path).map_err(|source| SealError::Read { path: path.clone(), source })?);
-        let secret = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| SealError::Length { path, len: bytes.len() })?;
+        let bytes =
+            Zeroizing::new(std::fs::read(&path).map_err(|source| SealError::Read { path: path.clone(), source })?);
+        let secret =
+            <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| SealError::Length { path, len: bytes.len() })?;
         Ok(Self { secret: Zeroizing::new(secret) })
     }
 
@@ -152,7 +154,9 @@ pub enum SealError {
     #[error("CREDENTIALS_DIRECTORY is not set; start the service by systemd with LoadCredential=, or use file:")]
     NoCredentials,
     /// It opens nothing.
-    #[error("the seal does not open key {key_id}: it is another seal than the one that closed it, or the key was altered")]
+    #[error(
+        "the seal does not open key {key_id}: it is another seal than the one that closed it, or the key was altered"
+    )]
     Wrong {
         /// The key.
         key_id: String,

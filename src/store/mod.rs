@@ -119,6 +119,12 @@ impl Store {
         answered.await.map_err(|_| CommitError::NotWriting)?
     }
 
+    /// Whether this process holds the lease and takes decisions.
+    pub fn writes(&self) -> bool {
+        let jobs = self.shared.jobs.read().unwrap_or_else(PoisonError::into_inner);
+        jobs.as_ref().is_some_and(|jobs| !jobs.is_closed())
+    }
+
     /// The records, entries in force and positions, in memory.
     pub fn state(&self) -> &State {
         &self.shared.state

@@ -1,0 +1,282 @@
+//! `Attested` and a request in, a committed certificate out. The one room that holds the issuing authority.
+
+mod grant;
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chancery_api::{Issued, IssuedCertificate, Subject};
+use chancery_ca::{Authority, Claims, CsrRefused, KeyPolicy, Linted, Profile, Signed, SubjectKey, inspect_csr};
+use chancery_identity::{
+    Actor, Grant, GrantId, Instance, Lineage, RequestId, ScopeSet, SpiffeId, Timestamp, TrustDomain,
+};
+use ring::rand::SecureRandom;
+use rustls_pki_types::pem::{PemObject, SectionKind};
+
+use crate::attest::{Attested, Basis};
+use crate::config::Ttl;
+use crate::random::Random;
+use crate::refusal::{Code, Refusal};
+use crate::store::{self, Cause, Committed, Issue, IssueOwn, Renew, Store};
+
+use grant::Granted;
+
+/// What a caller may ask of the certificate it is issued.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Fewer scopes than the record holds.
+    pub scopes: Option<ScopeSet>,
+    /// A shorter life than the record's, in seconds.
+    pub ttl_s: Option<u32>,
+}
+
+/// Makes certificates.
+pub struct Issuance {
+    authority: Authority,
+    profile: Profile,
+    keys: KeyPolicy,
+    trust_domain: TrustDomain,
+    ttl: Ttl,
+    store: Store,
+    rng: Arc<dyn SecureRandom + Send + Sync>,
+    issuing_pem: String,
+    bundle_pem: String,
+}
+
+/// What issuance is made of.
+pub struct Parts {
+    /// Signs.
+    pub authority: Authority,
+    /// Says what a leaf looks like.
+    pub profile: Profile,
+    /// Which keys are certified.
+    pub keys: KeyPolicy,
+    /// For whom.
+    pub trust_domain: TrustDomain,
+    /// For how long.
+    pub ttl: Ttl,
+    /// Where it is recorded.
+    pub store: Store,
+    /// Serials, ids, spread.
+    pub rng: Arc<dyn SecureRandom + Send + Sync>,
+    /// The roots, DER.
+    pub roots: Vec<Vec<u8>>,
+}
+
+impl Issuance {
+    /// With its authority.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { authority, profile, keys, trust_domain, ttl, store, rng, roots } = parts;
+        let issuing_pem = pem("CERTIFICATE", authority.certificate().der());
+        let bundle_pem = roots.iter().map(|root| pem("CERTIFICATE", root)).collect();
+        Self { authority, profile, keys, trust_domain, ttl, store, rng, issuing_pem, bundle_pem }
+    }
+
+    /// Takes the key out of a request in PEM.
+    ///
+    /// # Errors
+    /// No request, a key that is not allowed, a proof that does not hold, or a request that asks for anything.
+    pub fn subject_key(&self, csr_pem: &str) -> Result<SubjectKey, Refusal> {
+        let malformed = || Refusal::new(Code::BadRequest, "csr_pem: wanted one CERTIFICATE REQUEST in PEM");
+        let (kind, der) = <(SectionKind, Vec<u8>)>::from_pem_slice(csr_pem.as_bytes()).map_err(|_| malformed())?;
+        if kind != SectionKind::Csr {
+            return Err(malformed());
+        }
+        inspect_csr(&der, &self.keys).map_err(|refused| match refused {
+            CsrRefused::Key(why) => Refusal::new(Code::KeyRefused, why.to_string()),
+            why => Refusal::new(Code::CsrRefused, why.to_string()),
+        })
+    }
+
+    /// Issues to whoever was attested: decide, plan, lint, sign, commit.
+    ///
+    /// # Errors
+    /// What is not held, not allowed, stopped, or cannot be recorded. Nothing is left of it then.
+    pub async fn issue(
+        &self,
+        attested: Attested,
+        key: SubjectKey,
+        wish: &Wish,
+        request_id: RequestId,
+        now: Timestamp,
+    ) -> Result<Committed<Issued>, Refusal> {
+        let granted = Granted::decide(self.store.state(), attested, wish, self.ttl, now)?;
+        let linted = self.plan(&granted, key, now)?;
+        let signed = self.sign(linted).await?;
+        let actor = Actor::Holder(signed.certificate().spiffe_id.clone());
+        let cause = Cause { actor, request_id: Some(request_id) };
+        let Attested { subject, selectors, basis, .. } = granted.attested;
+        let committed = match basis {
+            Basis::First { spends, session_end } => {
+                let issue = Issue {
+                    cause,
+                    signed,
+                    spends: Some(spends),
+                    max_instances: granted.max_instances,
+                    session_end,
+                    selectors: selectors.iter().map(ToString::to_string).collect(),
+                };
+                self.store.commit(issue).await?
+            }
+            Basis::Next { previous, spends } => {
+                self.store.commit(Renew { cause, signed, previous: *previous, spends }).await?
+            }
+        };
+        self.answer(committed, subject, now)
+    }
+
+    /// A certificate for the issuer's own listener: no grant, no lineage.
+    ///
+    /// # Errors
+    /// As [`Issuance::issue`].
+    pub async fn issue_own(
+        &self,
+        key: SubjectKey,
+        dns_names: Vec<String>,
+        now: Timestamp,
+    ) -> Result<Committed<Vec<u8>>, Refusal> {
+        let claims = Claims {
+            spiffe_id: self.trust_domain.server(),
+            scopes: ScopeSet::default(),
+            grant: None,
+            dns_names,
+            not_after: now + self.ttl.leaf,
+        };
+        let planned = self.profile.plan(key, claims, self.rng.serial(now)?, now).map_err(refused_plan)?;
+        let signed = self.sign(planned.lint().map_err(|findings| unfit(&findings))?).await?;
+        let committed = self.store.commit(IssueOwn { signed }).await?;
+        Ok(committed.map(|issued| issued.der))
+    }
+
+    /// The chain that goes with a leaf: the issuing authority's certificate, DER.
+    pub fn issuing_der(&self) -> &[u8] {
+        self.authority.certificate().der()
+    }
+
+    fn plan(&self, granted: &Granted, key: SubjectKey, now: Timestamp) -> Result<Linted, Refusal> {
+        let (spiffe_id, lineage) = self.identity(granted, now)?;
+        let grant = Grant {
+            id: GrantId::new(self.rng.uuid(now)?),
+            name: granted.attested.subject.name().clone(),
+            revision: granted.revision,
+            owner: granted.owner.clone(),
+            systems: granted.systems.clone(),
+            lineage,
+            epoch: granted.planned.epoch,
+            planned_at: granted.planned.log_size,
+            seen: granted.planned.n,
+            attestation: granted.attested.attestation.clone(),
+            on_behalf_of: None,
+            task: None,
+            chain: Vec::new(),
+            depth_left: 0,
+            chosen: granted.chosen,
+            constraints: Vec::new(),
+        };
+        let claims = Claims {
+            spiffe_id,
+            scopes: granted.scopes.clone(),
+            grant: Some(grant),
+            dns_names: granted.dns_names.clone(),
+            not_after: granted.not_after,
+        };
+        let planned = self.profile.plan(key, claims, self.rng.serial(now)?, now).map_err(refused_plan)?;
+        if let Some(entry) = self.store.state().blocking(planned.certificate()) {
+            return Err(Refusal::stopped(&entry));
+        }
+        planned.lint().map_err(|findings| unfit(&findings))
+    }
+
+    /// A new identity for what attests first; the same one for what goes on.
+    fn identity(&self, granted: &Granted, now: Timestamp) -> Result<(SpiffeId, Lineage), Refusal> {
+        if let Basis::Next { previous, .. } = &granted.attested.basis {
+            let lineage = previous.grant.as_ref().map(|grant| grant.lineage);
+            let none = || Refusal::new(Code::WrongCaller, "a certificate without a grant is not renewed");
+            return Ok((previous.spiffe_id.clone(), lineage.ok_or_else(none)?));
+        }
+        let id = self.rng.uuid(now)?;
+        let spiffe_id = match &granted.attested.subject {
+            Subject::Agent(name) if granted.shared => self.trust_domain.shared(name),
+            Subject::Agent(name) => self.trust_domain.agent(name, Instance::new(id)),
+            Subject::Service(name) => self.trust_domain.service(name),
+            Subject::Admin(name) => self.trust_domain.admin(name),
+        };
+        Ok((spiffe_id, Lineage::new(self.rng.uuid(now)?)))
+    }
+
+    async fn sign(&self, linted: Linted) -> Result<Signed, Refusal> {
+        self.authority.sign(linted).await.map_err(|error| {
+            tracing::error!(%error, "the issuing authority does not sign");
+            Refusal::new(Code::Internal, "the issuing authority does not sign just now")
+        })
+    }
+
+    /// What the caller reads of a certificate that is recorded, be it new or asked for again.
+    fn answer(
+        &self,
+        committed: Committed<store::Issued>,
+        subject: Subject,
+        now: Timestamp,
+    ) -> Result<Committed<Issued>, Refusal> {
+        let log_index = committed.log_index();
+        committed.try_map(|store::Issued { certificate, der, .. }| {
+            let ungranted = || Refusal::new(Code::Internal, "the recorded certificate has no grant");
+            let grant = certificate.grant.ok_or_else(ungranted)?;
+            let (not_before, not_after) = (certificate.not_before, certificate.not_after);
+            Ok(Issued {
+                certificate: IssuedCertificate {
+                    serial: certificate.serial,
+                    spiffe_id: certificate.spiffe_id,
+                    subject,
+                    agent_revision: grant.revision,
+                    scopes: certificate.scopes,
+                    grant_id: grant.id,
+                    not_before,
+                    not_after,
+                    renew_after: renew_after(not_before, not_after, self.rng.fraction()?),
+                },
+                chain_pem: format!("{}{}", pem("CERTIFICATE", &der), self.issuing_pem),
+                bundle_pem: self.bundle_pem.clone(),
+                server_time: now,
+                log_index,
+            })
+        })
+    }
+}
+
+/// Spread over the third sixth of the life and the fourth, so that a fleet does not come at once and a failure leaves time.
+pub(crate) fn renew_after(not_before: Timestamp, not_after: Timestamp, fraction: f64) -> Timestamp {
+    let life = not_after.since(not_before);
+    (not_before + life.mul_f64(0.5 + fraction / 6.0)).floor_to_second()
+}
+
+/// PEM with lines of 64 characters.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, next) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = next;
+    }
+    pem.push_str(&format!("-----END {label}-----\n"));
+    pem
+}
+
+fn refused_plan(refused: chancery_ca::Refused) -> Refusal {
+    let code = match refused {
+        chancery_ca::Refused::TooShort { .. } => Code::TtlRefused,
+        chancery_ca::Refused::TooLong(_) => Code::CertificateTooLarge,
+        chancery_ca::Refused::AuthorityKey => Code::KeyRefused,
+        _ => Code::Invalid,
+    };
+    Refusal::new(code, refused.to_string())
+}
+
+fn unfit(findings: &[chancery_ca::Finding]) -> Refusal {
+    tracing::error!(?findings, "a planned certificate does not pass its lint; nothing was signed");
+    Refusal::new(Code::Internal, "the certificate planned does not pass its lint; nothing was signed")
+}

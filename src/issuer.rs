@@ -1,0 +1,377 @@
+//! The issuer: all rooms, opened in order, behind one face that HTTP calls.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use chancery_api::{
+    Access, Admin, Agent, AttestRequest, AuthorityEntry, Bundle, Challenge, FreshnessLimits, Issued, RenewRequest,
+    RootPin, Service, State as RecordState, Subject, WellKnown, Whoami,
+};
+use chancery_ca::local::CRYPTO;
+use chancery_ca::{KeyPolicy, Profile, StatusUrl};
+use chancery_identity::{Actor, Name, RequestId, Timestamp, TrustDomain};
+use chancery_verifier::Peer;
+use ring::rand::SystemRandom;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::attest::{self, Attestors};
+use crate::authority::{Authorities, OpenError, Seal, SealError};
+use crate::caller::Caller;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::issuance::{self, Issuance, Wish, renew_after};
+use crate::random::Random;
+use crate::refusal::{Code, Refusal};
+use crate::registry::{self, Registry};
+use crate::revocation::{Crls, PublishError, Publisher, Revocations};
+use crate::store::{Committed, DbError, Registered, Store};
+
+/// One running issuer, without its sockets.
+pub struct Issuer {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    rng: SystemRandom,
+    store: Store,
+    authorities: Arc<Authorities>,
+    attestors: Attestors,
+    issuance: Issuance,
+    registry: Registry,
+    revocations: Revocations,
+    crls: Arc<Crls>,
+}
+
+impl Issuer {
+    /// Opens the rooms in order: seal, authorities, CRLs, and then the ways in. `store` writes already.
+    ///
+    /// Returns the publisher too, which runs beside the issuer.
+    ///
+    /// # Errors
+    /// A seal that does not open, another trust domain than the database's, a CRL that is not signed.
+    pub async fn open(
+        config: Config,
+        store: Store,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, Publisher), StartError> {
+        let (rng, now) = (SystemRandom::new(), clock.now());
+        let status: StatusUrl = config.status_url.to_string().parse().map_err(StartError::Status)?;
+        let seal = Seal::open(&config.seal)?;
+        let opened = Authorities::open(&config.trust_domain, &status, config.ttl, seal, &store, &rng, now).await?;
+        let authorities = Arc::new(opened);
+        let crls = Arc::new(Crls::new(authorities.issuing().key_id()));
+        let mut publisher = Publisher::new(store.clone(), authorities.clone(), crls.clone(), clock.clone());
+        publisher.publish().await?;
+
+        let roots = x509pop_roots(&config)?;
+        let attestors =
+            Attestors::new(&config.trust_domain, config.ttl, roots, &store, &rng).map_err(|_| SealError::Random)?;
+        let issuing = authorities.issuing().clone();
+        let issuance = Issuance::new(issuance::Parts {
+            profile: Profile::new(&issuing, &status),
+            authority: issuing,
+            keys: KeyPolicy::new(CRYPTO),
+            trust_domain: config.trust_domain.clone(),
+            ttl: config.ttl,
+            store: store.clone(),
+            rng: Arc::new(rng.clone()),
+            roots: vec![authorities.root().der().to_vec()],
+        });
+        let registry = Registry {
+            store: store.clone(),
+            rng: Arc::new(rng.clone()),
+            public_url: config.public_url.clone(),
+            root_pin: root_pin(authorities.root().der()),
+            dns_suffixes: config.dns_suffixes.clone(),
+            ttl_default: config.ttl.leaf,
+            // As long as an authority lives after its successor took over, with a margin.
+            ttl_max: config.ttl.authority / 4,
+        };
+        let revocations = Revocations { store: store.clone(), crls: crls.clone() };
+        let issuer = Self { config, clock, rng, store, authorities, attestors, issuance, registry, revocations, crls };
+        Ok((Arc::new(issuer), publisher))
+    }
+
+    /// What it runs with.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The trust domain.
+    pub const fn trust_domain(&self) -> &TrustDomain {
+        &self.config.trust_domain
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A new request's id.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn request_id(&self) -> Result<RequestId, Refusal> {
+        self.rng.uuid(self.now()).map(RequestId::new)
+    }
+
+    /// The records, for reading.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Who is registered.
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// What stops.
+    pub const fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// What is published of it.
+    pub const fn crls(&self) -> &Arc<Crls> {
+        &self.crls
+    }
+
+    /// Root and issuing authority.
+    pub fn authorities(&self) -> &Authorities {
+        &self.authorities
+    }
+
+    /// Makes certificates.
+    pub const fn issuance(&self) -> &Issuance {
+        &self.issuance
+    }
+
+    /// The root's pin.
+    pub const fn root_pin(&self) -> RootPin {
+        self.registry.root_pin
+    }
+
+    /// A nonce for signing evidence.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn challenge(&self) -> Result<Challenge, Refusal> {
+        self.attestors.challenge(self.now(), &self.rng)
+    }
+
+    /// Evidence and a key in, a committed certificate out.
+    ///
+    /// # Errors
+    /// Evidence that does not hold, a key that is not allowed, what is not held.
+    pub async fn attest(
+        &self,
+        request: AttestRequest,
+        peer: Option<IpAddr>,
+        request_id: RequestId,
+    ) -> Result<Committed<Issued>, Refusal> {
+        let now = self.now();
+        let AttestRequest { evidence, csr_pem, scopes, ttl_s } = request;
+        let key = self.issuance.subject_key(&csr_pem)?;
+        let attested = self.attestors.attest(&evidence, &key, peer, now).await?;
+        self.issuance.issue(attested, key, &Wish { scopes, ttl_s }, request_id, now).await
+    }
+
+    /// The next certificate of the caller's lineage, for a new key.
+    ///
+    /// # Errors
+    /// A key that is not new, a lineage that is stopped, forked or over.
+    pub async fn renew(
+        &self,
+        peer: &Peer,
+        request: RenewRequest,
+        request_id: RequestId,
+    ) -> Result<Committed<Issued>, Refusal> {
+        let now = self.now();
+        let RenewRequest { csr_pem, scopes } = request;
+        let attested = attest::renewal(peer)?;
+        let key = self.issuance.subject_key(&csr_pem)?;
+        self.issuance.issue(attested, key, &Wish { scopes, ttl_s: None }, request_id, now).await
+    }
+
+    /// Whether a certificate that the handshake accepted may act now: every request asks, not every connection.
+    ///
+    /// # Errors
+    /// Its time is over, or an entry in force hits it.
+    pub fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
+        let certificate = peer.certificate();
+        let now = self.now();
+        if now > certificate.not_after + std::time::Duration::from_millis(999) {
+            let detail = format!("the certificate ended at {}", certificate.not_after.to_seconds_text());
+            return Err(Refusal::new(Code::CertificateRefused, detail).fix("rejoin, or attest again"));
+        }
+        match self.store.state().hitting(certificate) {
+            None => Ok(()),
+            Some(entry) => Err(Refusal::new(Code::CertificateRevoked, Refusal::stopped(&entry).detail().to_owned())),
+        }
+    }
+
+    /// The caller behind a client certificate; an administrator's access is what its record says now.
+    ///
+    /// # Errors
+    /// As [`Issuer::admit`], or a certificate of no record.
+    pub fn caller(&self, peer: &Peer, request_id: RequestId) -> Result<Caller, Refusal> {
+        self.admit(peer)?;
+        let spiffe_id = peer.spiffe_id();
+        let none = || Refusal::new(Code::WrongCaller, format!("{spiffe_id} has no record here"));
+        match registry::subject(spiffe_id).ok_or_else(none)? {
+            Subject::Admin(name) => {
+                let admin = self.store.state().record::<Admin>(&name).ok_or_else(none)?;
+                Ok(Caller { actor: Actor::Admin(name), access: admin.access.clone(), request_id })
+            }
+            _ => Ok(Caller { actor: Actor::Holder(spiffe_id.clone()), access: Default::default(), request_id }),
+        }
+    }
+
+    /// Who the caller is to the issuer, by its certificate.
+    ///
+    /// # Errors
+    /// A certificate of no record.
+    pub fn whoami(&self, peer: &Peer) -> Result<Whoami, Refusal> {
+        let certificate = peer.certificate();
+        let none = || Refusal::new(Code::WrongCaller, format!("{} has no record here", certificate.spiffe_id));
+        let subject = registry::subject(&certificate.spiffe_id).ok_or_else(none)?;
+        let record = RecordNow::of(&self.store, &subject).ok_or_else(none)?;
+        Ok(Whoami {
+            caller: self.caller(peer, RequestId::from_bytes([0; 16]))?.actor,
+            spiffe_id: Some(certificate.spiffe_id.clone()),
+            state: record.state,
+            revision: record.revision,
+            scopes: record.scopes,
+            access: record.access,
+            serial: Some(certificate.serial),
+            not_after: Some(certificate.not_after),
+            // The middle of the spread: the holder drew its own when it was issued.
+            renew_after: Some(renew_after(certificate.not_before, certificate.not_after, 0.5)),
+            server_time: self.now(),
+        })
+    }
+
+    /// The trust bundle in SPIFFE form.
+    ///
+    /// # Errors
+    /// A root that has no such form, which a root of ours has.
+    pub fn bundle(&self) -> Result<Bundle, Refusal> {
+        Bundle::new(1, 300, [self.authorities.root().der()])
+            .map_err(|error| Refusal::new(Code::Internal, error.to_string()))
+    }
+
+    /// What the issuer says of itself.
+    pub fn well_known(&self) -> WellKnown {
+        let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        let mut authorities: Vec<_> = self.store.state().authorities();
+        authorities.sort_by_key(|authority| (authority.kind, authority.log_index));
+        WellKnown {
+            trust_domain: self.trust_domain().clone(),
+            issuer_spiffe_id: self.trust_domain().server(),
+            server_time: self.now(),
+            freshness: FreshnessLimits {
+                stale_after_s: seconds(self.config.freshness.stale_after),
+                expired_after_s: seconds(self.config.freshness.expired_after),
+            },
+            authorities: authorities
+                .iter()
+                .map(|authority| AuthorityEntry {
+                    key_id: authority.key_id,
+                    kind: authority.kind,
+                    crl: format!("/crl/{}.crl", authority.key_id),
+                    certificate: format!("/ca/{}.crt", authority.key_id),
+                })
+                .collect(),
+        }
+    }
+
+    /// Whether it can do its work: it writes, and what it signs now ends before its authority does.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn ready(&self) -> Result<(), Refusal> {
+        if !self.store.writes() {
+            return Err(Refusal::new(Code::NotReady, "waits for the writer's lease").after(1));
+        }
+        let left = self.authorities.issuing().certificate().not_after().since(self.now());
+        if left < self.config.ttl.leaf {
+            let detail = "the issuing authority ends before a certificate signed now would";
+            return Err(Refusal::new(Code::NotReady, detail).fix("restart the issuer: it makes a successor at start"));
+        }
+        Ok(())
+    }
+}
+
+/// What `whoami` tells of a record.
+struct RecordNow {
+    state: RecordState,
+    revision: u64,
+    scopes: chancery_identity::ScopeSet,
+    access: std::collections::BTreeSet<Access>,
+}
+
+impl RecordNow {
+    fn of(store: &Store, subject: &Subject) -> Option<Self> {
+        fn find<R: Registered>(store: &Store, name: &Name) -> Option<Arc<R>> {
+            store.state().record::<R>(name)
+        }
+        let none = Default::default;
+        Some(match subject {
+            Subject::Agent(name) => find::<Agent>(store, name).map(|r| Self {
+                state: r.state,
+                revision: r.revision,
+                scopes: r.scopes.clone(),
+                access: none(),
+            })?,
+            Subject::Service(name) => find::<Service>(store, name).map(|r| Self {
+                state: r.state,
+                revision: r.revision,
+                scopes: r.scopes.clone(),
+                access: none(),
+            })?,
+            Subject::Admin(name) => find::<Admin>(store, name).map(|r| Self {
+                state: r.state,
+                revision: r.revision,
+                scopes: Default::default(),
+                access: r.access.clone(),
+            })?,
+        })
+    }
+}
+
+fn root_pin(root: &[u8]) -> RootPin {
+    RootPin::from_bytes((CRYPTO.sha256)(root))
+}
+
+fn x509pop_roots(config: &Config) -> Result<Vec<CertificateDer<'static>>, StartError> {
+    let Some(path) = &config.x509pop_roots else { return Ok(Vec::new()) };
+    let roots = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    roots.map_err(|error| StartError::X509popRoots { path: path.clone(), why: error.to_string() })
+}
+
+/// The issuer does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] DbError),
+    /// The authorities.
+    #[error(transparent)]
+    Authorities(#[from] OpenError),
+    /// The seal.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// `status_url`.
+    #[error("status_url: {0}")]
+    Status(chancery_ca::StatusUrlError),
+    /// The roots for `x509pop`.
+    #[error("[x509pop] roots {}: {why}", path.display())]
+    X509popRoots {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// A first CRL.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}

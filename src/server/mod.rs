@@ -1,0 +1,160 @@
+//! Sockets: the API over TLS, the status listener in plain HTTP, the admin socket. And what runs beside them.
+
+mod own;
+mod serve;
+
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_verifier::{ClientCertificate, Listener, ListenerOptions, Verifier};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http;
+use crate::issuer::{Issuer, StartError};
+use crate::refusal::Refusal;
+use crate::store::{self, Store};
+
+use own::Own;
+
+/// How long open requests may take to finish once the service stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A running service. Dropping it stops it at once; [`Server::stop`] lets open requests finish.
+pub struct Server {
+    issuer: Arc<Issuer>,
+    tasks: JoinSet<()>,
+    draining: tokio::sync::watch::Sender<bool>,
+    admin_socket: PathBuf,
+    api: std::net::SocketAddr,
+    status: std::net::SocketAddr,
+}
+
+impl Server {
+    /// Starts everything: database, lease, authorities, CRLs, own certificate, sockets. Answers nobody before all stand.
+    ///
+    /// Waits for the writer's lease as long as another issuer holds it.
+    ///
+    /// # Errors
+    /// Whatever keeps it from starting; nothing runs then.
+    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
+        // The sockets first: two issuers in one place are found out before either touches the database.
+        let api = bind(config.listen.api).await?;
+        let status = bind(config.listen.status).await?;
+        let mut config = config;
+        if config.dev {
+            config.took(api.local_addr()?, status.local_addr()?)?;
+        }
+        let url = config.database_url();
+        store::migrate(&url).await?;
+        let store = Store::open(&url, clock.clone()).await?;
+        store.write().await?;
+
+        let (issuer, publisher) = Issuer::open(config, store, clock).await?;
+        let (own, material) = Own::start(issuer.clone()).await?;
+        let verifier = Verifier::start(material).await.map_err(|error| ServeError::Verifier(error.to_string()))?;
+        let options = ListenerOptions { client_certificate: ClientCertificate::Optional, ..ListenerOptions::default() };
+        let (api_address, status_address) = (api.local_addr()?, status.local_addr()?);
+        let listener = Listener::new(api, &verifier, options)?;
+        let admin_socket = issuer.config().listen.admin_socket.clone();
+        let admin = bind_admin(&admin_socket)?;
+
+        let (draining, drain) = tokio::sync::watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(publisher.run());
+        tasks.spawn(own.run(verifier));
+        let router = http::api(issuer.clone());
+        tasks.spawn(serve::tls(listener, router.clone(), drain.clone()));
+        tasks.spawn(serve::local(admin, router, drain.clone()));
+        tasks.spawn(serve::plain(status, http::status(issuer.clone()), drain));
+        Ok(Self { issuer, tasks, draining, admin_socket, api: api_address, status: status_address })
+    }
+
+    /// The issuer behind the sockets.
+    pub const fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    /// Where the API listens.
+    pub const fn api(&self) -> std::net::SocketAddr {
+        self.api
+    }
+
+    /// Where CRLs and authority certificates are served.
+    pub const fn status(&self) -> std::net::SocketAddr {
+        self.status
+    }
+
+    /// Serves until `stop` is done, then lets open requests finish, 10 seconds at most.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        stop.await;
+        self.stop().await;
+    }
+
+    /// Takes no more requests, lets those that are open finish, and gives the lease back.
+    pub async fn stop(mut self) {
+        self.draining.send_replace(true);
+        let drained = async {
+            while self.draining.receiver_count() > 0 {
+                self.draining.closed().await;
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN, drained).await;
+        self.tasks.shutdown().await;
+        self.issuer.store().close().await;
+        let _ = std::fs::remove_file(&self.admin_socket);
+    }
+}
+
+async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { what: address.to_string(), source })
+}
+
+/// For the issuer's own user only, by mode and by the peer's credentials.
+fn bind_admin(path: &std::path::Path) -> Result<UnixListener, ServeError> {
+    let failed = |source| ServeError::Bind { what: path.display().to_string(), source };
+    // One that is left over from a process that was killed; a living one would hold the TCP ports, too.
+    if path.exists() {
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// The service does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A socket.
+    #[error("cannot listen on {what}")]
+    Bind {
+        /// The address or path.
+        what: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// The issuer's rooms.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The issuer's own certificate.
+    #[error("the issuer gets no certificate for itself: {0}")]
+    Own(#[from] Refusal),
+    /// The verifier of its own listener.
+    #[error("the issuer's own verifier does not start: {0}")]
+    Verifier(String),
+    /// The configuration, once the ports are known.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// Anything else of the system.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
