@@ -59,7 +59,7 @@ pub use files::{FileCredentials, FileError, FilePaths};
 pub use freshness::{Freshness, Knowledge};
 pub use guard::{Allowed, Guard};
 #[cfg(feature = "tokio")]
-pub use listener::{ClientCertificate, Counts, Listener, ListenerOptions};
+pub use listener::{ClientCertificate, Counter, Counts, Listener, ListenerOptions};
 pub use peer::Peer;
 pub use revocation::CrlRefused;
 pub use rules::{Rules, RulesRefused};

@@ -127,9 +127,20 @@ impl Listener {
         self.local_addr
     }
 
-    /// What it has done so far.
-    pub fn counts(&self) -> Counts {
-        let tally = &self.shared.tally;
+    /// What tells what it has done so far, for as long as one likes.
+    pub fn counter(&self) -> Counter {
+        Counter(Arc::clone(&self.shared))
+    }
+}
+
+/// Reads a listener's counts.
+#[derive(Clone, Debug)]
+pub struct Counter(Arc<Shared>);
+
+impl Counter {
+    /// What the listener has done so far.
+    pub fn read(&self) -> Counts {
+        let tally = &self.0.tally;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
             accepted: read(&tally.accepted),
@@ -138,7 +149,7 @@ impl Listener {
             timed_out: read(&tally.timed_out),
             displaced: read(&tally.displaced),
             turned_away: read(&tally.turned_away),
-            half_open: u64::try_from(self.shared.half_open().len()).unwrap_or(u64::MAX),
+            half_open: u64::try_from(self.0.half_open().len()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -222,7 +222,11 @@ fn read(
     }
     let key = provider.key_provider.load_private_key(material.key.clone_key()).map_err(|_| MaterialRefused::Key)?;
     let certified = CertifiedKey::new(material.chain.clone(), key);
-    certified.keys_match().map_err(|_| MaterialRefused::Key)?;
+    match certified.keys_match() {
+        // A key that does not tell its public half, as of hardware, cannot be compared.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+        Err(_) => return Err(MaterialRefused::Key),
+    }
     let own = Own { key: Arc::clone(&material.key), certified: Arc::new(certified), certificate, authorities };
     Ok((Arc::new(trust), Arc::new(own)))
 }
