@@ -136,7 +136,7 @@ fn rsa(bits: &[u8]) -> Result<(), KeyRefused> {
 }
 
 /// CVE-2017-15361: primes of the affected library are powers of 65537 modulo every small prime, and so are their products.
-/// A sound modulus passes for one of them at all these primes about once in 2^27.
+/// A sound modulus passes for one of them at all these primes about once in 2^28.
 fn roca(modulus: &[u8]) -> bool {
     const PRIMES: [u32; 17] = [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
     PRIMES.iter().all(|&p| {
@@ -239,6 +239,25 @@ mod tests {
         let last = modulus.pop();
         modulus.extend(last.map(|last| last + 2));
         assert!(!roca(&modulus));
+    }
+
+    #[test]
+    fn weak_rsa_keys_are_refused_for_what_they_are() {
+        let key = |modulus: &[u8], exponent| {
+            let mut writer = der::Writer::new();
+            writer.nested(der::SEQUENCE, |w| {
+                w.unsigned(modulus).unsigned_64(exponent);
+            });
+            rsa(&writer.finish())
+        };
+        let roca = power_of_65537();
+        assert_eq!(key(&roca, 65_537), Err(KeyRefused::Roca));
+        assert!(matches!(key(&roca, 65_538), Err(KeyRefused::Rsa(_))));
+        assert!(matches!(key(&roca, 17), Err(KeyRefused::Rsa(_))));
+        let even = [roca.as_slice(), &[0]].concat();
+        assert!(matches!(key(&even, 65_537), Err(KeyRefused::Rsa(_))));
+        assert_eq!(key(&[0x7f; 256], 65_537), Err(KeyRefused::RsaSize(2047)));
+        assert_eq!(key(&[], 65_537), Err(KeyRefused::RsaSize(0)));
     }
 
     #[test]

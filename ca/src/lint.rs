@@ -60,7 +60,8 @@ pub(crate) fn lint(kind: Kind, tbs: &[u8], issuer: &Issuer, spki: &[u8], now: Ti
     match Fields::read(tbs) {
         Err(error) => vec![Finding::new("der", error)],
         Ok(fields) => {
-            let case = Case { kind, tbs, fields, issuer, spki, now };
+            let names = fields.extension(oid::SUBJECT_ALT_NAME).map(|extension| names_of(extension.value));
+            let case = Case { kind, tbs, fields, names: names.unwrap_or_default(), issuer, spki, now };
             let finding = |lint: &Lint| (lint.check)(&case).err().map(|detail| Finding::new(lint.name, detail));
             LINTS.iter().filter_map(finding).collect()
         }
@@ -103,6 +104,8 @@ struct Case<'a> {
     kind: Kind,
     tbs: &'a [u8],
     fields: Fields<'a>,
+    /// The names of subjectAltName, tag and contents; those that can be read, the rest is `der`'s to report.
+    names: Vec<(u8, &'a [u8])>,
     issuer: &'a Issuer,
     /// The key that was proved.
     spki: &'a [u8],
@@ -114,15 +117,8 @@ impl<'a> Case<'a> {
         self.kind == Kind::Leaf
     }
 
-    /// The names of subjectAltName, tag and contents; empty when they cannot be read, which `spiffe_id` then reports.
-    fn names(&self) -> Vec<(u8, &'a [u8])> {
-        let Some(extension) = self.fields.extension(oid::SUBJECT_ALT_NAME) else { return Vec::new() };
-        let Ok(mut list) = Reader::new(extension.value).nested(der::SEQUENCE) else { return Vec::new() };
-        std::iter::from_fn(|| list.read_any().ok().map(|(tag, contents, _)| (tag, contents))).collect()
-    }
-
-    fn names_tagged(&self, tag: u8) -> Vec<&'a [u8]> {
-        self.names().into_iter().filter(|(found, _)| *found == tag).map(|(_, contents)| contents).collect()
+    fn names_tagged(&self, tag: u8) -> impl Iterator<Item = &'a [u8]> {
+        self.names.iter().filter(move |(found, _)| *found == tag).map(|&(_, contents)| contents)
     }
 
     /// The extension is there, with this criticality and just this value.
@@ -141,6 +137,11 @@ impl<'a> Case<'a> {
             None => ensure(self.fields.extension(id).is_none(), "present in a root"),
         }
     }
+}
+
+fn names_of(subject_alt_name: &[u8]) -> Vec<(u8, &[u8])> {
+    let Ok(mut list) = Reader::new(subject_alt_name).nested(der::SEQUENCE) else { return Vec::new() };
+    std::iter::from_fn(|| list.read_any().ok().map(|(tag, contents, _)| (tag, contents))).collect()
 }
 
 fn ensure(holds: bool, detail: &str) -> Result<(), String> {
@@ -220,8 +221,10 @@ fn subject(case: &Case<'_>) -> Result<(), String> {
 
 /// X509-SVID §2 and §3: exactly one URI, a SPIFFE ID in our trust domain, with a path in leaves and none in authorities.
 fn spiffe_id(case: &Case<'_>) -> Result<(), String> {
-    let uris = case.names_tagged(URI);
-    let [uri] = *uris else { return Err(format!("{} URIs, wanted one", uris.len())) };
+    let mut uris = case.names_tagged(URI);
+    let (Some(uri), None) = (uris.next(), uris.next()) else {
+        return Err(format!("{} URIs, wanted one", case.names_tagged(URI).count()));
+    };
     let text = std::str::from_utf8(uri).map_err(|_| "not ASCII")?;
     let id: SpiffeId = text.parse().map_err(|error| format!("{error}"))?;
     ensure(id.is_in(&case.issuer.trust_domain), "in another trust domain than the issuer")?;
@@ -230,13 +233,11 @@ fn spiffe_id(case: &Case<'_>) -> Result<(), String> {
 
 /// Nothing but the SPIFFE ID, scopes and DNS names; the last in order, each once.
 fn names(case: &Case<'_>) -> Result<(), String> {
-    let names = case.names();
     let known = |tag| tag == URI || (case.leaf() && matches!(tag, DNS_NAME | OTHER_NAME));
-    ensure(names.iter().all(|&(tag, _)| known(tag)), "a name of another kind")?;
-    let dns = case.names_tagged(DNS_NAME);
-    ensure(dns.is_sorted_by(|a, b| a < b), "DNS names out of order or twice")?;
-    let good = |name: &&[u8]| std::str::from_utf8(name).is_ok_and(dns_name);
-    ensure(dns.iter().all(good), "not a lower-case DNS name without wildcard")
+    ensure(case.names.iter().all(|&(tag, _)| known(tag)), "a name of another kind")?;
+    ensure(case.names_tagged(DNS_NAME).is_sorted_by(|a, b| a < b), "DNS names out of order or twice")?;
+    let good = |name: &[u8]| std::str::from_utf8(name).is_ok_and(dns_name);
+    ensure(case.names_tagged(DNS_NAME).all(good), "not a lower-case DNS name without wildcard")
 }
 
 /// Scopes parse, are in order, each once, at most 64.
@@ -260,7 +261,7 @@ fn scope(contents: &[u8]) -> Option<Scope> {
 /// Scopes have one readable grant behind them; it is not critical, as strangers must be able to verify the chain.
 fn grant(case: &Case<'_>) -> Result<(), String> {
     let Some(extension) = case.fields.extension(oid::GRANT) else {
-        return ensure(case.names_tagged(OTHER_NAME).is_empty(), "scopes without a grant");
+        return ensure(case.names_tagged(OTHER_NAME).next().is_none(), "scopes without a grant");
     };
     ensure(case.leaf(), "an authority with a grant")?;
     has_criticality(extension, false)?;
@@ -270,7 +271,10 @@ fn grant(case: &Case<'_>) -> Result<(), String> {
 /// The longest signature included.
 fn size(case: &Case<'_>) -> Result<(), String> {
     let len = len_max(case.tbs, case.issuer.algorithm);
-    ensure(!case.leaf() || len <= LEAF_LEN_MAX, &format!("{len} bytes with its signature, at most {LEAF_LEN_MAX}"))
+    if !case.leaf() || len <= LEAF_LEN_MAX {
+        return Ok(());
+    }
+    Err(format!("{len} bytes with its signature, at most {LEAF_LEN_MAX}"))
 }
 
 /// RFC 5280 §4.2.1.9; leaves say cA=FALSE too, as some clients want it said.
@@ -354,8 +358,12 @@ fn extensions(case: &Case<'_>) -> Result<(), String> {
     ];
     let mut seen: Vec<&[u8]> = Vec::new();
     for &Extension { id, .. } in &case.fields.extensions {
-        ensure(!seen.contains(&id), &format!("{} twice", oid_text(id)))?;
-        ensure(KNOWN.contains(&id), &format!("{} is none of the profile's", oid_text(id)))?;
+        if seen.contains(&id) {
+            return Err(format!("{} twice", oid_text(id)));
+        }
+        if !KNOWN.contains(&id) {
+            return Err(format!("{} is none of the profile's", oid_text(id)));
+        }
         seen.push(id);
     }
     Ok(())
@@ -373,7 +381,9 @@ fn public_key(case: &Case<'_>) -> Result<(), String> {
 fn well_formed(case: &Case<'_>) -> Result<(), String> {
     for extension in &case.fields.extensions {
         // X.690 §11.5: a value equal to its DEFAULT is not encoded.
-        ensure(extension.critical != Some(false), &format!("{}: critical FALSE is said", oid_text(extension.id)))?;
+        if extension.critical == Some(false) {
+            return Err(format!("{}: critical FALSE is said", oid_text(extension.id)));
+        }
         values(extension.value, 0).map_err(|detail| format!("{}: {detail}", oid_text(extension.id)))?;
     }
     values(case.tbs, 0)
