@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chancery_api::client::Client;
 use chancery_api::{Bundle, RootPin, WellKnown};
 use chancery_identity::{Leaf, Principal, TrustDomain};
-use chancery_verifier::Clock;
+use chancery_verifier::{Clock, SystemClock};
 use ring::digest::{SHA256, digest};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
@@ -16,6 +16,17 @@ use crate::{Error, tls};
 pub(crate) struct Proven {
     pub(crate) client: Client,
     pub(crate) trust_domain: TrustDomain,
+}
+
+/// A client for the issuer at `url`, which has proved that it stands below the root of this pin. It shows no certificate:
+/// for callers that have an API token.
+///
+/// # Errors
+/// Nothing that answers there proves it.
+pub async fn pinned_issuer(url: &str, pin: RootPin) -> Result<Client, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    meet(url, pin, &provider, &clock).await.map(|proven| proven.client)
 }
 
 /// Fetches the bundle over an unverified connection that sends nothing else, picks the root by its pin, and connects anew

@@ -20,6 +20,7 @@ mod tls;
 pub use error::Error;
 pub use event::{Event, Holding, How};
 pub use files::Files;
+pub use first_contact::pinned_issuer;
 pub use held::HeldError;
 pub use http::{CallError, Http, Reply};
 pub use identity::{Builder, Identity};

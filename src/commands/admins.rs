@@ -73,7 +73,7 @@ impl Admins {
             Self::Get { name } => get::<Admin>(context, &format!("{PATH}/{name}")).await,
             Self::Create(Create { name, access, description }) => {
                 let body = NewAdmin { name: name.clone(), description, access: BTreeSet::from_iter(access) };
-                let issuer = context.issuer()?;
+                let issuer = context.issuer().await?;
                 let Some(admin) = issuer.change::<Admin>(Method::POST, PATH, &body).await? else {
                     return Ok(Exit::Done);
                 };
@@ -86,7 +86,7 @@ impl Admins {
                     return Err(Failure::usage("nothing to change was named").fix("for example --access operator"));
                 }
                 let path = format!("{PATH}/{name}");
-                if let Some(admin) = context.issuer()?.change::<Admin>(Method::PATCH, &path, &patch).await? {
+                if let Some(admin) = context.issuer().await?.change::<Admin>(Method::PATCH, &path, &patch).await? {
                     context.output.record(&admin.body, &admin.value, Some(&describe(&admin.value)));
                 }
                 Ok(Exit::Done)

@@ -150,7 +150,7 @@ impl Create {
             dns: None,
             shared: fields.shared,
         };
-        let issuer = context.issuer()?;
+        let issuer = context.issuer().await?;
         let Some(agent) = issuer.change::<Agent>(Method::POST, PATH, &body).await? else { return Ok(Exit::Done) };
         context.output.record(&agent.body, &agent.value, Some(&describe(&agent.value)));
         join(context, &issuer, Subject::Agent(name), &options, "chancery run -- python bot.py").await
@@ -183,7 +183,7 @@ impl Update {
             );
         }
         let path = format!("{PATH}/{name}");
-        if let Some(agent) = context.issuer()?.change::<Agent>(Method::PATCH, &path, &patch).await? {
+        if let Some(agent) = context.issuer().await?.change::<Agent>(Method::PATCH, &path, &patch).await? {
             context.output.record(&agent.body, &agent.value, Some(&describe(&agent.value)));
         }
         Ok(Exit::Done)

@@ -7,11 +7,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use chancery_api::List;
+use chancery_agent::{Identity, pinned_issuer};
 use chancery_api::client::{Client, ClientError};
+use chancery_api::{List, RootPin, Secret};
 
-use super::output::print;
-use super::{Failure, Global};
+use chancery_identity::RequestId;
+
+use super::output::{Output, print};
+use super::{Failure, Global, login};
 use crate::config::Config;
 
 /// Where `serve --dev` leaves its socket, from the folder it was started in.
@@ -23,7 +26,10 @@ const SYSTEM_SOCKET: &str = "/run/chancery/admin.sock";
 #[derive(Debug)]
 pub(crate) struct Issuer {
     client: Client,
+    output: Output,
     dry_run: bool,
+    /// Whose certificate the client shows; it is kept up to date as long as this is here.
+    _login: Option<Identity>,
 }
 
 /// An answer: the body as it came, and what it says.
@@ -34,15 +40,25 @@ pub(crate) struct Answer<T> {
 }
 
 impl Issuer {
-    /// Finds the issuer: what was named, else what stands in this folder, is configured, or runs on this machine.
-    pub(crate) fn find(global: &Global) -> Result<Self, Failure> {
-        let client = Client::over_unix_socket(socket(global)?).with_timeout(global.timeout);
-        Ok(Self { client, dry_run: global.dry_run })
+    /// Finds the issuer: what was named, else what stands in this folder, is configured, or runs on this machine, else
+    /// where this user logged in.
+    pub(crate) async fn find(global: &Global, output: Output) -> Result<Self, Failure> {
+        let (client, login) = match Route::find(global)? {
+            Route::Socket(path) => (Client::over_unix_socket(path), None),
+            Route::Token { url, pin, token } => (pinned_issuer(&url, pin).await?.with_token(&token)?, None),
+            Route::Login(folder) => {
+                let identity = login::resume(&folder, global.timeout).await?;
+                (identity.issuer()?, Some(identity))
+            }
+        };
+        Ok(Self { client: client.with_timeout(global.timeout), output, dry_run: global.dry_run, _login: login })
     }
 
     /// Reads something.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, Failure> {
-        understood(self.client.get(path).await?.body)
+        let answer = self.client.get(path).await?;
+        self.told("GET", path, answer.request_id);
+        understood(answer.body)
     }
 
     /// Reads a page.
@@ -56,7 +72,9 @@ impl Issuer {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Answer<T>, Failure> {
-        understood(self.client.post(path, body).await?.body)
+        let answer = self.client.post(path, body).await?;
+        self.told("POST", path, answer.request_id);
+        understood(answer.body)
     }
 
     /// Makes or changes something; with `--dry-run` only says what would be sent, and answers `None`.
@@ -76,6 +94,7 @@ impl Issuer {
         } else {
             self.client.post(path, body).await?
         };
+        self.told(method.as_str(), path, answer.request_id);
         understood(answer.body).map(Some)
     }
 
@@ -88,6 +107,11 @@ impl Issuer {
         }
         Ok(!self.dry_run)
     }
+
+    fn told(&self, method: &str, path: &str, request: Option<RequestId>) {
+        let request = request.map(|id| id.to_string()).unwrap_or_default();
+        self.output.detail(&format!("{method} {path}  {request}"));
+    }
 }
 
 fn understood<T: DeserializeOwned>(body: Value) -> Result<Answer<T>, Failure> {
@@ -98,27 +122,73 @@ fn understood<T: DeserializeOwned>(body: Value) -> Result<Answer<T>, Failure> {
     Ok(Answer { body, value })
 }
 
-fn socket(global: &Global) -> Result<PathBuf, Failure> {
-    if let Some(issuer) = &global.issuer {
-        return match issuer.strip_prefix("unix:") {
-            Some(path) if !path.is_empty() => Ok(path.into()),
-            _ => Err(Failure::usage(format!("{issuer:?} is no issuer: wanted https://host:port or unix:PATH"))),
-        };
+/// By which way, and as whom.
+enum Route {
+    /// As a user of this machine.
+    Socket(PathBuf),
+    /// As a program with an API token, to the issuer that the pin proves.
+    Token { url: String, pin: RootPin, token: Secret },
+    /// As the administrator whose login this folder keeps.
+    Login(PathBuf),
+}
+
+impl Route {
+    fn find(global: &Global) -> Result<Self, Failure> {
+        if let Some(issuer) = &global.issuer {
+            return Self::to(issuer, global);
+        }
+        if token(global)?.is_some() {
+            return Err(Failure::usage("an API token, and no issuer to show it to").fix("name it: CHANCERY_ISSUER"));
+        }
+        let dev = PathBuf::from(DEV_SOCKET);
+        if dev.exists() {
+            return Ok(Self::Socket(dev));
+        }
+        if let Some(path) = &global.config {
+            return Ok(Self::Socket(Config::load(path).map_err(Failure::usage)?.listen.admin_socket));
+        }
+        let system = PathBuf::from(SYSTEM_SOCKET);
+        if system.exists() {
+            return Ok(Self::Socket(system));
+        }
+        match login::folders()?.as_slice() {
+            [one] => Ok(Self::Login(one.clone())),
+            [] => Err(Failure::usage(format!(
+                "no issuer: neither --issuer nor CHANCERY_ISSUER, no {DEV_SOCKET} here, and no login"
+            ))
+            .fix("on this machine: chancery serve --dev, then this again in the same folder")
+            .fix("elsewhere: chancery login, with the CHANCERY_JOIN that `chancery admins create` printed")),
+            _ => Err(Failure::usage("logged in at several issuers").fix("say which: --issuer https://host:port")),
+        }
     }
-    let dev = PathBuf::from(DEV_SOCKET);
-    if dev.exists() {
-        return Ok(dev);
+
+    fn to(issuer: &str, global: &Global) -> Result<Self, Failure> {
+        if let Some(path) = issuer.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok(Self::Socket(path.into()));
+        }
+        if !issuer.starts_with("https://") {
+            return Err(Failure::usage(format!("{issuer:?} is no issuer: wanted https://host:port or unix:PATH")));
+        }
+        let Some(token) = token(global)? else { return Ok(Self::Login(login::folder(issuer)?)) };
+        let pin = global.pin.ok_or_else(|| {
+            Failure::usage("an API token, and no root pin to know the issuer by: the token was not sent")
+                .fix("CHANCERY_PIN='sha256:…', as `chancery serve` prints it")
+        })?;
+        Ok(Self::Token { url: issuer.into(), pin, token })
     }
-    if let Some(path) = &global.config {
-        return Ok(Config::load(path).map_err(Failure::usage)?.listen.admin_socket);
-    }
-    let system = PathBuf::from(SYSTEM_SOCKET);
-    if system.exists() {
-        return Ok(system);
-    }
-    Err(Failure::usage(format!("no issuer: neither --issuer nor CHANCERY_ISSUER, and no {DEV_SOCKET} here"))
-        .fix("on this machine: chancery serve --dev, then this again in the same folder")
-        .fix("elsewhere: chancery login, with the CHANCERY_JOIN that `chancery admins create` printed"))
+}
+
+/// The API token that was given, if one was.
+fn token(global: &Global) -> Result<Option<Secret>, Failure> {
+    let text = match &global.token_file {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("cannot read the token in {}: {error}", path.display())))?,
+        None => match std::env::var("CHANCERY_TOKEN") {
+            Ok(text) if !text.is_empty() => text,
+            _ => return Ok(None),
+        },
+    };
+    Ok(Some(Secret::new(text.trim().to_owned())))
 }
 
 impl From<ClientError> for Failure {

@@ -6,6 +6,7 @@ mod config;
 mod confirm;
 mod exit;
 mod issuer;
+mod login;
 mod on_change;
 mod output;
 mod records;
@@ -23,6 +24,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use chancery_api::RootPin;
 
 pub use self::exit::{Exit, Failure};
 pub use self::output::Form;
@@ -61,7 +64,7 @@ pub struct Global {
     /// Say nothing but results and refusals.
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Say more; twice for still more.
+    /// Say more: each request, and its id.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// The issuer: https://host:port, or unix:PATH of its admin socket.
@@ -70,6 +73,9 @@ pub struct Global {
     /// File with an API token; CHANCERY_TOKEN may hold the token itself.
     #[arg(long, global = true, env = "CHANCERY_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// SHA-256 of the issuer's root, to know it by when there is no login.
+    #[arg(long, global = true, env = "CHANCERY_PIN", value_name = "PIN")]
+    pin: Option<RootPin>,
     /// The issuer's configuration file.
     #[arg(long, global = true, env = "CHANCERY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -89,7 +95,7 @@ pub struct Global {
 
 impl Global {
     fn output(&self) -> Output {
-        Output::new(if self.json { Form::Json } else { self.output }, self.quiet, self.no_color)
+        Output::new(if self.json { Form::Json } else { self.output }, self.quiet, self.verbose > 0, self.no_color)
     }
 }
 
@@ -97,6 +103,8 @@ impl Global {
 enum Command {
     Run(run::Run),
     Sidecar(sidecar::Sidecar),
+    /// Enrol as an administrator, with the join string that `chancery admins create` printed.
+    Login(login::Login),
     /// Show who you are to the issuer, and what you may do.
     #[command(after_help = "Examples:\n  chancery whoami\n  chancery whoami --json")]
     Whoami,
@@ -176,6 +184,7 @@ async fn run(command: Command, global: &Global, output: Output) -> Result<Exit, 
     match command {
         Command::Run(run) => Ok(Box::pin(run.run(&context)).await),
         Command::Sidecar(sidecar) => Box::pin(sidecar.run()).await,
+        Command::Login(login) => login.run(&context).await,
         Command::Whoami => records::whoami(&context).await,
         Command::Show(show) => show.run(&context).await,
         Command::Suspend(suspend) => suspend.run(&context).await,
@@ -207,8 +216,8 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn issuer(&self) -> Result<issuer::Issuer, Failure> {
-        issuer::Issuer::find(self.global)
+    async fn issuer(&self) -> Result<issuer::Issuer, Failure> {
+        issuer::Issuer::find(self.global, self.output).await
     }
 }
 

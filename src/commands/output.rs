@@ -47,13 +47,14 @@ pub(crate) trait Record: serde::de::DeserializeOwned + 'static {
 pub(crate) struct Output {
     form: Form,
     quiet: bool,
+    verbose: bool,
     colour: bool,
 }
 
 impl Output {
-    pub(crate) fn new(form: Form, quiet: bool, no_color: bool) -> Self {
+    pub(crate) fn new(form: Form, quiet: bool, verbose: bool, no_color: bool) -> Self {
         let unwanted = no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { form, quiet, colour: !unwanted && std::io::stderr().is_terminal() }
+        Self { form, quiet, verbose, colour: !unwanted && std::io::stderr().is_terminal() }
     }
 
     pub(crate) fn form(&self) -> Form {
@@ -65,6 +66,13 @@ impl Output {
         if !self.quiet {
             // Nobody to tell it to is no failure.
             let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+
+    /// A line for people who want to know more.
+    pub(crate) fn detail(&self, text: &str) {
+        if self.verbose {
+            self.say(text);
         }
     }
 

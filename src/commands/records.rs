@@ -32,7 +32,7 @@ pub(crate) async fn list<T: Record>(
     let filters = filters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
     let cursor = page.cursor.as_deref().map(|cursor| ("cursor", cursor));
     let path = with_query(path, filters.chain([("limit", limit.as_str())]).chain(cursor));
-    let answer = context.issuer()?.list::<T>(&path).await?;
+    let answer = context.issuer().await?.list::<T>(&path).await?;
     context.output.list(&answer.body, &answer.value.data);
     if let Some(cursor) = &answer.value.next_cursor {
         context.output.say(&format!("more: --cursor {cursor}"));
@@ -42,14 +42,14 @@ pub(crate) async fn list<T: Record>(
 
 /// Reads one record.
 pub(crate) async fn get<T: Record>(context: &Context<'_>, path: &str) -> Result<Exit, Failure> {
-    let answer = context.issuer()?.get::<T>(path).await?;
+    let answer = context.issuer().await?.get::<T>(path).await?;
     context.output.record(&answer.body, &answer.value, None);
     Ok(Exit::Done)
 }
 
 /// Who the caller is.
 pub(crate) async fn whoami(context: &Context<'_>) -> Result<Exit, Failure> {
-    let answer = context.issuer()?.get::<Whoami>("/v1/whoami").await?;
+    let answer = context.issuer().await?.get::<Whoami>("/v1/whoami").await?;
     let whoami = &answer.value;
     let mut text = whoami.caller.to_string();
     if let Some(id) = &whoami.spiffe_id {

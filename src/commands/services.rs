@@ -127,7 +127,7 @@ impl Create {
             attestation: given(fields.attestation),
             ttl_s: fields.ttl.map(whole_seconds).transpose()?,
         };
-        let issuer = context.issuer()?;
+        let issuer = context.issuer().await?;
         let Some(service) = issuer.change::<Service>(Method::POST, PATH, &body).await? else { return Ok(Exit::Done) };
         context.output.record(&service.body, &service.value, Some(&describe(&service.value)));
         let start = format!("./{name}");
@@ -154,7 +154,7 @@ impl Update {
             return Err(Failure::usage("nothing to change was named").fix("for example --dns crm.internal"));
         }
         let path = format!("{PATH}/{name}");
-        if let Some(service) = context.issuer()?.change::<Service>(Method::PATCH, &path, &patch).await? {
+        if let Some(service) = context.issuer().await?.change::<Service>(Method::PATCH, &path, &patch).await? {
             context.output.record(&service.body, &service.value, Some(&describe(&service.value)));
         }
         Ok(Exit::Done)

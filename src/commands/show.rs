@@ -24,7 +24,7 @@ pub(crate) struct Show {
 
 impl Show {
     pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
-        let issuer = context.issuer()?;
+        let issuer = context.issuer().await?;
         let any = self.any.trim();
         for (prefix, place) in [("rv_", "revocations"), ("jt_", "join-tokens"), ("tk_", "api-tokens")] {
             if any.starts_with(prefix) {

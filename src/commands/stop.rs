@@ -106,7 +106,7 @@ pub(crate) async fn stop(
     let Why { comment, reason, no_cascade } = why;
     let mut request =
         RevocationsRequest { targets, effect: Some(effect), reason, comment, cascade: !no_cascade, dry_run: true };
-    let issuer = context.issuer()?;
+    let issuer = context.issuer().await?;
     let named = joined(&request.targets);
     if context.global.dry_run || !context.global.yes {
         let would = issuer.ask::<RevocationsAnswer>(PATH, &request).await?;
@@ -141,7 +141,7 @@ impl ResumeId {
     pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
         let path = format!("{PATH}/{}/resume", self.id);
         let body = ResumeRequest { comment: self.comment };
-        if let Some(answer) = context.issuer()?.change::<RevocationView>(Method::POST, &path, &body).await? {
+        if let Some(answer) = context.issuer().await?.change::<RevocationView>(Method::POST, &path, &body).await? {
             let entry = &answer.value;
             let resume = entry.resumed_by.as_ref();
             let (n, at, log) = resume.map_or((entry.n, entry.created_at, entry.log_index), |resume| {

@@ -143,12 +143,12 @@ impl JoinTokens {
                 };
                 let subject = Subject::exactly_one(whom.agent, whom.service, whom.admin).map_err(Failure::usage)?;
                 let body = NewJoinToken { subject, uses, ttl_s: Some(whole_seconds(ttl)?), cidrs };
-                make_join_token(context, &context.issuer()?, &body, &start).await?;
+                make_join_token(context, &context.issuer().await?, &body, &start).await?;
                 Ok(Exit::Done)
             }
             Self::Delete { id } => {
                 confirm(context, &format!("delete join token {id}"))?;
-                if context.issuer()?.delete(&format!("{JOIN_TOKENS}/{id}")).await? {
+                if context.issuer().await?.delete(&format!("{JOIN_TOKENS}/{id}")).await? {
                     context.output.say(&format!("deleted  {id}"));
                 }
                 Ok(Exit::Done)
@@ -191,7 +191,8 @@ impl ApiTokens {
             Self::Create { access, description, ttl } => {
                 let body =
                     NewApiToken { description, access: BTreeSet::from_iter(access), ttl_s: Some(whole_seconds(ttl)?) };
-                let created = context.issuer()?.change::<ApiTokenCreated>(Method::POST, API_TOKENS, &body).await?;
+                let created =
+                    context.issuer().await?.change::<ApiTokenCreated>(Method::POST, API_TOKENS, &body).await?;
                 if let Some(token) = created {
                     let ApiTokenCreated { token: secret, record } = &token.value;
                     let text = format!(
@@ -207,7 +208,7 @@ impl ApiTokens {
             }
             Self::Delete { id } => {
                 confirm(context, &format!("delete API token {id}: what uses it stops working"))?;
-                if context.issuer()?.delete(&format!("{API_TOKENS}/{id}")).await? {
+                if context.issuer().await?.delete(&format!("{API_TOKENS}/{id}")).await? {
                     context.output.say(&format!("deleted  {id}"));
                 }
                 Ok(Exit::Done)
