@@ -64,6 +64,7 @@
 
 mod algorithm;
 mod authority;
+mod authority_certificate;
 mod certificate;
 mod crl;
 mod csr;
@@ -76,7 +77,8 @@ mod signer;
 mod status;
 
 pub use algorithm::{Algorithm, Crypto};
-pub use authority::{Authority, AuthorityCertificate, AuthorityError, RootAuthority, SignError};
+pub use authority::{Authority, AuthorityError, RootAuthority, SignError};
+pub use authority_certificate::AuthorityCertificate;
 pub use crl::{CrlEntry, CrlHead, CrlNumber, CrlPlan, CrlRefused, SignedCrl};
 pub use csr::{CSR_LEN_MAX, CsrRefused, inspect_csr};
 pub use key::{KeyPolicy, KeyRefused, SubjectKey};

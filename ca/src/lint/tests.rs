@@ -18,9 +18,7 @@ use super::*;
 use crate::certificate::{Parts, ca_issuers, crl_distribution_point};
 use crate::local::{CRYPTO, LocalSigner};
 use crate::profile::Claims;
-use crate::{
-    Algorithm, Authority, AuthorityCertificate, Linted, Profile, RootAuthority, Signer, StatusUrl, SubjectKey,
-};
+use crate::{Algorithm, Authority, Linted, Profile, RootAuthority, Signer, StatusUrl, SubjectKey};
 
 /// 2026-11-21T14:00:00Z.
 const NOW: Timestamp = Timestamp::from_unix_millis(1_795_269_600_000);
@@ -82,7 +80,7 @@ impl Fixtures {
         let root = RootAuthority::from_parts(der(&good("root.pem")), signer("root"), CRYPTO).unwrap();
         let issuing = Authority::from_parts(der(&good("issuing.pem")), signer("issuing"), CRYPTO).unwrap();
         Self {
-            root: issuer_of(root.certificate()),
+            root: root.certificate().issuer(None, CRYPTO),
             issuing: issuing.issuer(&status()),
             leaf_key: signer("leaf").public_key().to_vec(),
             issuing_key: issuing.certificate().spki().to_vec(),
@@ -103,20 +101,6 @@ impl Fixtures {
             lint(Kind::Leaf, tbs, &self.issuing, &self.leaf_key, NOW)
         };
         findings.iter().map(ToString::to_string).collect()
-    }
-}
-
-fn issuer_of(certificate: &AuthorityCertificate) -> Issuer {
-    Issuer {
-        subject: certificate.subject().to_vec(),
-        spki: certificate.spki().to_vec(),
-        key_id: certificate.key_id(),
-        trust_domain: certificate.trust_domain().clone(),
-        algorithm: certificate.algorithm(),
-        not_before: certificate.not_before(),
-        not_after: certificate.not_after(),
-        links: None,
-        crypto: CRYPTO,
     }
 }
 
