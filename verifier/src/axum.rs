@@ -5,6 +5,8 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -56,7 +58,8 @@ pub struct Serve {
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "made by struct update from its default")]
 pub struct Limits {
-    /// The longest that the head of an HTTP/1 request may take, counted from when one can come. Default: 15 s.
+    /// The longest that a connection's first request may take to come, and the head of each further one over HTTP/1,
+    /// counted from when one can come. Default: 15 s.
     pub header_timeout: Duration,
     /// The most streams at once on one HTTP/2 connection. Default: 256.
     pub streams_max: u32,
@@ -116,7 +119,8 @@ impl Serve {
         let server = server(&self.limits);
         let mut shutdown = self.shutdown;
         while let Some(connection) = next(&mut listener, shutdown.as_mut()).await {
-            serve_connection(connection, &server, self.app.clone(), guard.clone(), &draining);
+            let within = self.limits.header_timeout;
+            serve_connection(connection, &server, self.app.clone(), guard.clone(), &draining, within);
         }
         listener.close();
         // Whatever is not done by then is dropped with the connections' tasks when the runtime ends, or goes on alone.
@@ -173,27 +177,34 @@ fn serve_connection(
     app: Router,
     guard: Option<GuardLayer>,
     draining: &GracefulShutdown,
+    first_request_within: Duration,
 ) {
     let peer = connection.peer().cloned();
     let remote = connection.remote_addr();
-    // What ALPN settled is not asked again: a client that says nothing more would hold the connection.
-    let server = match connection.alpn() {
-        Some(b"h2") => server.clone().http2_only(),
-        _ => server.clone().http1_only(),
-    };
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(remote));
-        if let Some(peer) = &peer {
-            request.extensions_mut().insert(peer.clone());
+    let asked = Arc::new(AtomicBool::new(false));
+    let service = service_fn({
+        let asked = Arc::clone(&asked);
+        move |request: Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(remote));
+            if let Some(peer) = &peer {
+                request.extensions_mut().insert(peer.clone());
+            }
+            answer(app.clone(), guard.clone(), request)
         }
-        answer(app.clone(), guard.clone(), request)
     });
     let serving = server.serve_connection_with_upgrades(TokioIo::new(connection), service).into_owned();
     let serving = draining.watch(serving);
     tokio::spawn(async move {
-        // A client that goes away in the middle is no news, and one that was cut knows.
-        let _ = serving.await;
+        let mut serving = pin!(serving);
+        // Before a request's head begins to be read nothing else has a deadline: not the client's choice of a protocol,
+        // not HTTP/2's preface.
+        let early = tokio::time::timeout(first_request_within, serving.as_mut()).await;
+        if early.is_err() && asked.load(Ordering::Relaxed) {
+            // A client that goes away in the middle is no news, and one that was cut knows.
+            let _ = serving.await;
+        }
     });
 }
 

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -157,27 +158,27 @@ async fn revocations_at_any_point_of_a_handshake_count() {
 
 /// The machine's clock; the read that was named does something first.
 #[derive(Default)]
-struct Trap(Mutex<(u32, Option<Box<dyn FnOnce() + Send>>)>);
+struct Trap {
+    reads_left: AtomicU32,
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
 
 impl Trap {
     fn set(&self, read: u32, then: impl FnOnce() + Send + 'static) {
-        *self.0.lock().unwrap() = (read, Some(Box::new(then)));
+        *self.then.lock().unwrap() = Some(Box::new(then));
+        self.reads_left.store(read, Ordering::SeqCst);
     }
 
     fn sprung(&self) -> bool {
-        self.0.lock().unwrap().1.is_none()
+        self.then.lock().unwrap().is_none()
     }
 }
 
 impl Clock for Trap {
     fn now(&self) -> Moment {
-        let then = {
-            let mut trap = self.0.lock().unwrap();
-            trap.0 = trap.0.saturating_sub(1);
-            if trap.0 == 0 { trap.1.take() } else { None }
-        };
-        if let Some(then) = then {
-            then();
+        if self.reads_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let then = self.then.lock().unwrap().take();
+            then.unwrap()();
         }
         SystemClock.now()
     }
