@@ -1,5 +1,7 @@
 //! Accept loops: connections in, requests with their origin out to a router.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +16,7 @@ use tower::ServiceExt;
 
 use crate::caller::Origin;
 
-/// How long a request's head may take to arrive.
+/// How long a connection's first request, and over HTTP/1 the head of each further one, may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests at a time on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
@@ -62,7 +64,7 @@ pub(super) async fn local(listener: UnixListener, router: Router, mut drain: wat
 
 /// The status listener.
 pub(super) async fn plain(listener: TcpListener, router: Router, mut drain: watch::Receiver<bool>) {
-    let room = std::sync::Arc::new(Semaphore::new(PLAIN_MAX));
+    let room = Arc::new(Semaphore::new(PLAIN_MAX));
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -87,9 +89,14 @@ async fn connected<I>(io: I, router: Router, origin: Origin, mut drain: watch::R
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(origin.clone());
-        router.clone().oneshot(request)
+    let asked = Arc::new(AtomicBool::new(false));
+    let service = hyper::service::service_fn({
+        let asked = asked.clone();
+        move |mut request: hyper::Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(origin.clone());
+            router.clone().oneshot(request)
+        }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -101,11 +108,22 @@ where
         .keep_alive_timeout(Duration::from_secs(10));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
     tokio::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = stopping(&mut drain) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let first_request = tokio::time::sleep(HEADER_TIMEOUT);
+    tokio::pin!(first_request);
+    let served = loop {
+        tokio::select! {
+            served = connection.as_mut() => break served,
+            // Until a request's head begins to be read nothing else has a deadline: neither the protocol's first bytes
+            // nor HTTP/2's preface.
+            () = first_request.as_mut(), if !first_request.is_elapsed() => {
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            () = stopping(&mut drain) => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
         }
     };
     // A peer that goes away, or is cut off, is nobody's fault here.
