@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_ca::local::{CRYPTO, LocalSigner};
-use chancery_ca::{Claims, KeyPolicy, Profile, Signer, SubjectKey, inspect_csr};
+use chancery_ca::{Authority, Claims, KeyPolicy, Profile, Signer, SubjectKey, inspect_csr};
 use chancery_identity::der::{self, Writer, context_constructed};
 use chancery_identity::{
     Attestation, Certificate, Grant, GrantId, Leaf, Lineage, Name, Scope, ScopeSet, SpiffeId, System, Timestamp,
@@ -135,9 +135,22 @@ impl Subject {
         }
     }
 
+    /// Makes a good certificate for the key of this request (PKCS #10, DER): leaf, then issuing authority.
+    ///
+    /// # Panics
+    /// The ca crate refuses the request or the claims.
+    pub fn certify(&self, request: &[u8]) -> (Vec<CertificateDer<'static>>, Certificate) {
+        let key = inspect_csr(request, &KeyPolicy::new(CRYPTO)).expect("a good request");
+        self.sign(key, &self.ca.issuing().authority)
+    }
+
     /// A good certificate of that authority.
     pub(crate) fn issue_by(&self, issuing: &crate::ca::Issuing) -> Issued {
-        let authority = &issuing.authority;
+        let (chain, certificate) = self.sign(subject_key(), &issuing.authority);
+        Issued { chain, key: PrivatePkcs8KeyDer::from(KEY).into(), certificate }
+    }
+
+    fn sign(&self, key: SubjectKey, authority: &Authority) -> (Vec<CertificateDer<'static>>, Certificate) {
         let claims = Claims {
             spiffe_id: self.spiffe_id.clone(),
             scopes: ScopeSet::new(self.scopes.clone()).expect("at most 64 scopes"),
@@ -146,14 +159,10 @@ impl Subject {
             not_after: self.not_after,
         };
         let profile = Profile::new(authority, self.ca.status());
-        let planned = profile.plan(subject_key(), claims, self.ca.next_serial(), self.ca.now());
+        let planned = profile.plan(key, claims, self.ca.next_serial(), self.ca.now());
         let linted = planned.expect("claims that the ca crate takes").lint().expect("no findings");
         let (der, certificate) = now_or_never(authority.sign(linted)).expect("a key in memory signs").into_parts();
-        Issued {
-            chain: vec![der.into(), authority.certificate().der().to_vec().into()],
-            key: PrivatePkcs8KeyDer::from(KEY).into(),
-            certificate,
-        }
+        (vec![der.into(), authority.certificate().der().to_vec().into()], certificate)
     }
 }
 
