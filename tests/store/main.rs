@@ -36,4 +36,8 @@ macro_rules! conformance {
 }
 
 mod issuing;
+mod log;
+mod opening;
+mod records;
+mod sequence;
 mod world;

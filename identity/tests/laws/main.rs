@@ -7,6 +7,7 @@ mod bodies;
 mod certificates;
 mod der;
 mod grant;
+mod in_force;
 mod leaf;
 mod normalise;
 mod scope;
