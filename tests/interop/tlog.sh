@@ -2,6 +2,8 @@
 # Our log, read by the Go checksum database's packages. Needs cargo and go; prints "N passed, N failed" last.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+export PATH=$PATH:/usr/local/go/bin
+command -v go >/dev/null || { echo "tlog.sh needs go 1.21 or newer on the PATH, or in /usr/local/go/bin" >&2; exit 1; }
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

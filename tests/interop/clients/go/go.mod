@@ -1,0 +1,3 @@
+module chancery.invalid/interop/clients
+
+go 1.19
