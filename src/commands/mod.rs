@@ -4,8 +4,10 @@ mod admins;
 mod agents;
 mod config;
 mod confirm;
+mod db;
 mod exit;
 mod issuer;
+mod log;
 mod login;
 mod on_change;
 mod output;
@@ -148,6 +150,12 @@ enum Command {
     /// Authorities: the keys that sign.
     #[command(subcommand)]
     Authorities(records::Authorities),
+    /// The log of every decision.
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// The database.
+    #[command(subcommand)]
+    Db(db::Db),
     /// The configuration file.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -201,6 +209,8 @@ async fn run(command: Command, global: &Global, output: Output) -> Result<Exit, 
         Command::ApiTokens(tokens) => tokens.run(&context).await,
         Command::Revocations(revocations) => revocations.run(&context).await,
         Command::Authorities(authorities) => authorities.run(&context).await,
+        Command::Log(log) => log.run(&context).await,
+        Command::Db(db) => db.run(&context).await,
         Command::Config(config) => config.run(&context),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "chancery", &mut std::io::stdout());

@@ -8,7 +8,7 @@ use super::db::{Db, DbError, Row, Value};
 use super::decision::{Cause, Committed, Decision, Rank, Undecided};
 
 /// SHA-256, as the log's tree and all digests of rows use it.
-pub(super) const SHA256: Sha256 = Sha256(|parts| {
+pub const SHA256: Sha256 = Sha256(|parts| {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     parts.iter().for_each(|part| context.update(part));
     let mut digest = [0; 32];

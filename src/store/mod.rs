@@ -25,7 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use chancery_api::{ApiToken, JoinToken, RevocationView};
 use chancery_identity::{Revocation, RevocationId, Serial, Timestamp};
-use chancery_tlog::{Action, Bundle, Commitment, Hash, Tile};
+use chancery_tlog::{Action, Bundle, Commitment, Hash, Tile, Tree};
 use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -37,7 +37,7 @@ pub use certificates::{Issue, IssueOwn, Issued, Query, Renew, StoredCertificate}
 pub use db::DbError;
 pub use decision::{Cause, CommitError, Committed, Decision, Refused};
 pub use lineages::{Purge, StoredLineage};
-pub use log::{Deny, LogEntry};
+pub use log::{Deny, LogEntry, SHA256};
 pub use registry::{Put, Registered};
 pub use revocations::{Resume, RevocationQuery, Revoke};
 pub use state::{Position, State};
@@ -45,6 +45,7 @@ pub use tokens::{CreateApiToken, CreateJoinToken, DeleteApiToken, DeleteJoinToke
 pub use writer::Stopped;
 
 use db::Db;
+use head::Head;
 use lease::Lease;
 use state::Memory;
 use writer::{Job, Pending, Writer};
@@ -227,6 +228,11 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<LogEntry>, DbError> {
         log::before(&self.shared.db, position, action.map(Action::as_str), limit).await
+    }
+
+    /// The log's tree: how many entries, and what they hash to.
+    pub async fn tree(&self) -> Result<Tree, DbError> {
+        Ok(Head::read(&self.shared.db).await?.frontier.tree(SHA256))
     }
 
     /// The hashes of a tile; fewer than it is wide when the log is too small for it.

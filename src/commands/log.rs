@@ -1,0 +1,191 @@
+//! `chancery log`: what was decided, and the proof that nothing else was.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use chancery_identity::der::{self, Reader};
+use chancery_identity::{Serial, oid};
+use chancery_tlog::{Audit, Finding, Logged, Report};
+
+use super::{Context, Exit, Failure};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::store::{Authority, Query, Store};
+
+/// Rows read at a time.
+const PAGE: u32 = 1000;
+/// The database of `serve --dev`, from the folder it was started in.
+const DEV_DATABASE: &str = "chancery-dev/chancery.db";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Recompute the log from the database and hold it against certificates and CRLs; the issuer need not run.
+    #[command(after_help = "Examples:
+  chancery log verify
+  chancery log verify --config /etc/chancery/chancery.toml
+  chancery log verify --database sqlite:backup.db")]
+    Verify(Verify),
+}
+
+impl LogCommand {
+    pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
+        match self {
+            Self::Verify(verify) => verify.run(context).await,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    database: Database,
+}
+
+/// Which database.
+#[derive(Debug, Args)]
+pub(crate) struct Database {
+    /// sqlite:FILE or postgres://…; without it the configuration's, or that of `serve --dev` in this folder.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+}
+
+impl Database {
+    pub(crate) fn url(self, context: &Context<'_>) -> Result<String, Failure> {
+        if let Some(url) = self.database {
+            let user = url.split_once("://").and_then(|(_, rest)| Some(rest.rsplit_once('@')?.0));
+            if user.is_some_and(|user| user.contains(':')) {
+                return Err(Failure::usage("a password among the arguments can be read by every user of this machine")
+                    .fix("store.url in a configuration file, and --config"));
+            }
+            return Ok(url);
+        }
+        if let Some(path) = &context.global.config {
+            return Ok(Config::load(path).map_err(Failure::usage)?.database_url());
+        }
+        if Path::new(DEV_DATABASE).exists() {
+            return Ok(format!("sqlite:{DEV_DATABASE}"));
+        }
+        Err(Failure::usage("no database: neither --database, --config nor CHANCERY_CONFIG"))
+    }
+}
+
+/// What was held against the log.
+#[derive(Default)]
+struct Held {
+    certificates: u64,
+    listed: u64,
+    findings: Vec<Finding>,
+}
+
+impl Verify {
+    async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
+        let url = self.database.url(context)?;
+        let random = Arc::new(ring::rand::SystemRandom::new());
+        let store = Store::open(&url, Arc::new(SystemClock), random).await.map_err(Failure::here)?;
+        let tree = store.tree().await.map_err(Failure::here)?;
+        let mut audit = Audit::new(crate::store::SHA256, [tree]);
+        let mut size = 0;
+        while size < tree.size {
+            let page = store.log_from(size, PAGE).await.map_err(Failure::here)?;
+            if page.is_empty() {
+                break;
+            }
+            // What was appended since the head was read is the next run's.
+            for logged in page.into_iter().take_while(|logged| logged.position < tree.size) {
+                size = logged.position + 1;
+                audit.append(&logged.entry.map_or(Logged::Hidden(logged.commitment), Logged::Entry));
+            }
+        }
+        let report = match audit.finish() {
+            Ok(report) => report,
+            Err(findings) => return Ok(told(context, &findings)),
+        };
+        let mut held = Held::default();
+        hold_certificates(&store, &report, tree.size, &mut held).await?;
+        for authority in store.state().authorities() {
+            hold_crl(&store, &report, &authority, &mut held).await?;
+        }
+        if !held.findings.is_empty() {
+            return Ok(told(context, &held.findings));
+        }
+        let words = format!(
+            "the log is whole and lawful\n  entries       {}, of them {} without their records\n  root          {}\n  \
+             certificates  {}, each with its entry\n  revocations   up to n {}\n  on CRLs       {} serials, each with \
+             its revocation; {} CRLs published, numbers rise",
+            report.entries(),
+            report.hidden(),
+            tree.root,
+            held.certificates,
+            report.newest_revocation(),
+            held.listed,
+            report.crls(),
+        );
+        let body = json!({
+            "ok": true,
+            "entries": report.entries(),
+            "hidden": report.hidden(),
+            "root": tree.root.to_string(),
+            "certificates": held.certificates,
+            "newest_revocation": report.newest_revocation(),
+            "listed": held.listed,
+            "crls": report.crls(),
+        });
+        context.output.result(&body, &words);
+        Ok(Exit::Done)
+    }
+}
+
+fn told(context: &Context<'_>, findings: &[Finding]) -> Exit {
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let words = format!("the log does not hold, {} findings\n  {}", lines.len(), lines.join("\n  "));
+    context.output.result(&json!({ "ok": false, "findings": lines }), &words);
+    Exit::Failed
+}
+
+/// Every certificate has its entry.
+async fn hold_certificates(store: &Store, report: &Report, size: u64, held: &mut Held) -> Result<(), Failure> {
+    let mut query = Query::default();
+    loop {
+        let page = store.certificates(&query, PAGE).await.map_err(Failure::here)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        query.before = Some(last.key);
+        for stored in page.iter().filter(|stored| stored.log_index < size) {
+            held.certificates += 1;
+            let sha256 = crate::store::SHA256.digest(&[&stored.der]);
+            held.findings.extend(report.certificate(stored.certificate.serial, sha256).err());
+        }
+    }
+}
+
+/// Every leaf that a CRL lists has its revocation.
+async fn hold_crl(store: &Store, report: &Report, authority: &Authority, held: &mut Held) -> Result<(), Failure> {
+    let Some(crl) = &authority.crl else { return Ok(()) };
+    let unreadable = || Failure::here(format!("the CRL of authority {} cannot be read", authority.key_id));
+    let (_, crl) = x509_parser::parse_x509_crl(crl).map_err(|_| unreadable())?;
+    let state = crl.extensions().iter().find(|extension| extension.oid.as_bytes() == oid::CRL_STATE);
+    let n = state.and_then(|extension| number(extension.value)).ok_or_else(unreadable)?;
+    // Newer than what was read of the log.
+    if n > report.newest_revocation() {
+        return Ok(());
+    }
+    for revoked in crl.iter_revoked_certificates() {
+        let magnitude: Vec<u8> = revoked.raw_serial().iter().copied().skip_while(|&byte| byte == 0).collect();
+        let serial = Serial::from_bytes(&magnitude).ok_or_else(unreadable)?;
+        // An authority's own certificate is none of the leaves.
+        if let Some(stored) = store.certificate(serial).await.map_err(Failure::here)? {
+            held.listed += 1;
+            held.findings.extend(report.revocation(&stored.certificate, n).err());
+        }
+    }
+    Ok(())
+}
+
+/// The revocation number in a CRL's `{epoch, n}`.
+fn number(state: &[u8]) -> Option<u64> {
+    let mut fields = Reader::new(state).nested(der::SEQUENCE).ok()?;
+    fields.unsigned_64().ok()?;
+    fields.unsigned_64().ok()
+}
