@@ -80,7 +80,9 @@ fn the_arrows_point_one_way() {
             assert!(allowed.contains(&dependency.as_str()), "{package} must not know {dependency}");
         }
         for dependency in tests.iter().filter(|name| name.starts_with("chancery")) {
-            let known = allowed.contains(&dependency.as_str()) || dependency == "chancery-testkit";
+            // A crate's tests may name the crate itself, to turn one of its features on.
+            let known =
+                allowed.contains(&dependency.as_str()) || [&package, "chancery-testkit"].contains(&&**dependency);
             assert!(known, "the tests of {package} must not know {dependency}");
         }
     }

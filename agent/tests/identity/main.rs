@@ -14,11 +14,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_agent::{CallError, Error, Event, How, Identity, StateError};
+use chancery_agent::{CallError, Error, Event, Files, How, Identity, StateError};
 use chancery_api::Retry;
 use chancery_identity::Leaf;
 use chancery_testkit::TestCa;
-use chancery_verifier::{Clock, Credentials, Moment, Rules, SystemClock, Verifier};
+use chancery_verifier::{Clock, Credentials, FileCredentials, FilePaths, Moment, Rules, SystemClock, Verifier};
 use tokio::sync::{mpsc, watch};
 
 use self::issuer::{Fault, Issuer, now};
@@ -289,6 +289,38 @@ async fn says_that_its_clock_is_off() {
         })
         .await;
     assert!((88..=90).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test]
+async fn writes_files_that_a_verifier_reads_and_only_what_changed() {
+    use std::os::unix::fs::MetadataExt;
+
+    let issuer = issuer();
+    let agent = Agent::new("files");
+    let identity = agent.join(&issuer).await.unwrap();
+    let mut files = Files::new(agent.folder.join("files")).unwrap();
+    let mut material = identity.material();
+    let first = material.borrow_and_update().clone();
+    assert!(files.update(&first).unwrap());
+    for (_, path) in files.environment() {
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600, "{}", path.display());
+    }
+    let read = FileCredentials::open(FilePaths::in_folder(files.folder())).await.unwrap();
+    let read = read.material().borrow().clone();
+    assert_eq!(
+        (&read.chain, &read.key, &read.roots, &read.crls),
+        (&first.chain, &first.key, &first.roots, &first.crls)
+    );
+
+    let answered_again = material.wait_for(|later| later.answered != first.answered).await.unwrap().clone();
+    assert!(!files.update(&answered_again).unwrap(), "an answer without news changes no file");
+    issuer.revoke("5c0e91".parse().unwrap());
+    let revoked = material.wait_for(|later| !Arc::ptr_eq(&later.crls, &first.crls)).await.unwrap().clone();
+    let inode = |name: &str| std::fs::metadata(files.folder().join(name)).unwrap().ino();
+    let before = (inode("cert.pem"), inode("crl.pem"));
+    assert!(files.update(&revoked).unwrap());
+    let inode = |name: &str| std::fs::metadata(files.folder().join(name)).unwrap().ino();
+    assert_eq!((inode("cert.pem") == before.0, inode("crl.pem") == before.1), (true, false));
 }
 
 /// Hours ahead of everybody else.
