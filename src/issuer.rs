@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chancery_api::{
-    Access, Admin, Agent, AttestRequest, AuthorityEntry, Bundle, Challenge, FreshnessLimits, Issued, RenewRequest,
-    RootPin, Service, State as RecordState, Subject, WellKnown, Whoami,
+    Access, Admin, Agent, AttestRequest, AuthorityEntry, Bundle, Challenge, FreshnessLimits, RenewRequest, RootPin,
+    Service, State as RecordState, Subject, WellKnown, Whoami,
 };
 use chancery_ca::local::CRYPTO;
 use chancery_ca::{KeyPolicy, Profile, StatusUrl};
@@ -20,7 +20,7 @@ use crate::authority::{Authorities, OpenError, Seal, SealError};
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::issuance::{self, Issuance, Wish, renew_after};
+use crate::issuance::{self, Issuance, Outcome, Wish, renew_after, spread};
 use crate::random::Random;
 use crate::refusal::{Code, Refusal};
 use crate::registry::{self, Registry};
@@ -166,7 +166,7 @@ impl Issuer {
         request: AttestRequest,
         peer: Option<IpAddr>,
         request_id: RequestId,
-    ) -> Result<Committed<Issued>, Refusal> {
+    ) -> Result<Committed<Outcome>, Refusal> {
         let now = self.now();
         let AttestRequest { evidence, csr_pem, scopes, ttl_s } = request;
         let key = self.issuance.subject_key(&csr_pem)?;
@@ -183,7 +183,7 @@ impl Issuer {
         peer: &Peer,
         request: RenewRequest,
         request_id: RequestId,
-    ) -> Result<Committed<Issued>, Refusal> {
+    ) -> Result<Committed<Outcome>, Refusal> {
         let now = self.now();
         let RenewRequest { csr_pem, scopes } = request;
         let attested = attest::renewal(peer)?;
@@ -243,8 +243,7 @@ impl Issuer {
             access: record.access,
             serial: Some(certificate.serial),
             not_after: Some(certificate.not_after),
-            // The middle of the spread: the holder drew its own when it was issued.
-            renew_after: Some(renew_after(certificate.not_before, certificate.not_after, 0.5)),
+            renew_after: Some(renew_after(certificate.not_before, certificate.not_after, spread(certificate.serial))),
             server_time: self.now(),
         })
     }

@@ -18,6 +18,7 @@ pub mod caller;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod http;
 pub mod issuance;
 pub mod issuer;
 mod random;

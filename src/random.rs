@@ -7,7 +7,7 @@ use uuid::Builder;
 use crate::refusal::{Code, Refusal};
 
 /// What the service draws.
-pub trait Random {
+pub(crate) trait Random {
     /// Some random bytes.
     ///
     /// # Errors
@@ -29,15 +29,6 @@ pub trait Random {
     /// The system gives no randomness.
     fn serial(&self, now: Timestamp) -> Result<Serial, Refusal> {
         Ok(Serial::compose(now, self.bytes()?))
-    }
-
-    /// A number from 0 to below 1.
-    ///
-    /// # Errors
-    /// The system gives no randomness.
-    fn fraction(&self) -> Result<f64, Refusal> {
-        let [a, b, c, d] = self.bytes()?;
-        Ok(f64::from(u32::from_be_bytes([a, b, c, d])) / 4_294_967_296.0)
     }
 }
 

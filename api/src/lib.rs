@@ -24,6 +24,7 @@ mod instance;
 mod join;
 mod join_token;
 mod list;
+mod log;
 mod problem;
 mod revocation;
 mod rule;
@@ -47,6 +48,7 @@ pub use instance::{Instance, InstanceState};
 pub use join::{JoinSecret, JoinString, JoinStringError, RootPin};
 pub use join_token::{JoinToken, JoinTokenCreated, NewJoinToken};
 pub use list::List;
+pub use log::LogRecord;
 pub use problem::{Problem, Retry};
 pub use revocation::{
     Published, Resume, ResumeRequest, RevocationState, RevocationView, RevocationsAnswer, RevocationsRequest,

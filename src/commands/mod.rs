@@ -159,6 +159,9 @@ enum Command {
     /// The configuration file.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print the OpenAPI document of this version.
+    #[command(after_help = "Examples:\n  chancery openapi > openapi.json")]
+    Openapi,
     /// Print the completion script of a shell.
     #[command(after_help = "Examples:\n  chancery completion bash > /etc/bash_completion.d/chancery")]
     Completion {
@@ -212,6 +215,10 @@ async fn run(command: Command, global: &Global, output: Output) -> Result<Exit, 
         Command::Log(log) => log.run(&context).await,
         Command::Db(db) => db.run(&context).await,
         Command::Config(config) => config.run(&context),
+        Command::Openapi => {
+            output::print(crate::http::document().trim_end());
+            Ok(Exit::Done)
+        }
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "chancery", &mut std::io::stdout());
             Ok(Exit::Done)

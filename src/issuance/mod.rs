@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use chancery_api::{Issued, IssuedCertificate, Subject};
 use chancery_ca::{Authority, Claims, CsrRefused, KeyPolicy, Linted, Profile, Signed, SubjectKey, inspect_csr};
 use chancery_identity::{
-    Actor, Grant, GrantId, Instance, Lineage, RequestId, ScopeSet, SpiffeId, Timestamp, TrustDomain,
+    Actor, Grant, GrantId, Instance, Lineage, RequestId, ScopeSet, Serial, SpiffeId, Timestamp, TrustDomain,
 };
 use ring::rand::SecureRandom;
 use rustls_pki_types::pem::{PemObject, SectionKind};
@@ -29,6 +29,16 @@ pub struct Wish {
     pub scopes: Option<ScopeSet>,
     /// A shorter life than the record's, in seconds.
     pub ttl_s: Option<u32>,
+}
+
+/// What came of asking for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "both matter to whoever answers")]
+pub struct Outcome {
+    /// The answer.
+    pub issued: Issued,
+    /// Whether it is the answer that was given before, to a request whose reply was lost.
+    pub replayed: bool,
 }
 
 /// Makes certificates.
@@ -100,7 +110,7 @@ impl Issuance {
         wish: &Wish,
         request_id: RequestId,
         now: Timestamp,
-    ) -> Result<Committed<Issued>, Refusal> {
+    ) -> Result<Committed<Outcome>, Refusal> {
         let granted = Granted::decide(self.store.state(), attested, wish, self.ttl, now)?;
         let linted = self.plan(&granted, key, now)?;
         let signed = self.sign(linted).await?;
@@ -218,13 +228,13 @@ impl Issuance {
         committed: Committed<store::Issued>,
         subject: Subject,
         now: Timestamp,
-    ) -> Result<Committed<Issued>, Refusal> {
+    ) -> Result<Committed<Outcome>, Refusal> {
         let log_index = committed.log_index();
-        committed.try_map(|store::Issued { certificate, der, .. }| {
+        committed.try_map(|store::Issued { certificate, der, replayed, .. }| {
             let ungranted = || Refusal::new(Code::Internal, "the recorded certificate has no grant");
             let grant = certificate.grant.ok_or_else(ungranted)?;
             let (not_before, not_after) = (certificate.not_before, certificate.not_after);
-            Ok(Issued {
+            let issued = Issued {
                 certificate: IssuedCertificate {
                     serial: certificate.serial,
                     spiffe_id: certificate.spiffe_id,
@@ -234,13 +244,14 @@ impl Issuance {
                     grant_id: grant.id,
                     not_before,
                     not_after,
-                    renew_after: renew_after(not_before, not_after, self.rng.fraction()?),
+                    renew_after: renew_after(not_before, not_after, spread(certificate.serial)),
                 },
                 chain_pem: format!("{}{}", pem("CERTIFICATE", &der), self.issuing_pem),
                 bundle_pem: self.bundle_pem.clone(),
                 server_time: now,
                 log_index,
-            })
+            };
+            Ok(Outcome { issued, replayed })
         })
     }
 }
@@ -249,6 +260,12 @@ impl Issuance {
 pub(crate) fn renew_after(not_before: Timestamp, not_after: Timestamp, fraction: f64) -> Timestamp {
     let life = not_after.since(not_before);
     (not_before + life.mul_f64(0.5 + fraction / 6.0)).floor_to_second()
+}
+
+/// Where in the spread a certificate's renewal lies, 0 to below 1: drawn with its serial, the same whenever it is asked.
+pub(crate) fn spread(serial: Serial) -> f64 {
+    let random = serial.bytes().last_chunk().copied().unwrap_or_default();
+    f64::from(u32::from_be_bytes(random)) / 4_294_967_296.0
 }
 
 /// PEM with lines of 64 characters.

@@ -53,6 +53,20 @@ impl Registry {
         Ok(committed.map(|record| ApiTokenCreated { token: Secret::new(secret), record }))
     }
 
+    /// The API token of a secret that a caller shows.
+    ///
+    /// # Errors
+    /// No token of this secret, or one whose time is over.
+    pub async fn api_token(&self, secret: &str, now: Timestamp) -> Result<ApiToken, Refusal> {
+        let found = self.store.api_token_by_secret(&secret_hash(secret)).await?;
+        let token = found.ok_or_else(|| Refusal::new(Code::UnknownToken, "unknown token"))?;
+        if token.expires_at <= now {
+            let detail = format!("the API token {} ended at {}", token.id, token.expires_at);
+            return Err(Refusal::new(Code::TokenExpired, detail).fix("an administrator: chancery api-tokens create"));
+        }
+        Ok(token)
+    }
+
     /// Takes an API token away; the next request with it is refused.
     ///
     /// # Errors
@@ -63,7 +77,7 @@ impl Registry {
 }
 
 /// How an API token is known at rest.
-pub(crate) fn secret_hash(secret: &str) -> [u8; 32] {
+fn secret_hash(secret: &str) -> [u8; 32] {
     digest(&SHA256, secret.as_bytes()).as_ref().try_into().unwrap_or_default()
 }
 

@@ -70,7 +70,8 @@ fn revision<R: Registered>(found: &R, if_match: Option<u64>) -> Result<u64, Refu
     }
 }
 
-fn missing(subject: &Subject) -> Refusal {
+/// There is no such record.
+pub(crate) fn missing(subject: &Subject) -> Refusal {
     Refusal::new(Code::NotFound, format!("there is no {subject}")).fix(format!("chancery {}s list", subject.kind()))
 }
 

@@ -1,0 +1,75 @@
+//! `/v1/admin/instances`.
+
+use axum::extract::State;
+use chancery_api::{Instance, InstanceState};
+use chancery_identity::{Effect, Lineage, Name, Timestamp};
+
+use crate::refusal::{Code, Refusal};
+use crate::store::StoredLineage;
+
+use super::App;
+use super::answer::Answer;
+use super::extract::{Query, Segment};
+use super::page::{cursor_of, limit_of, list_query, one_more};
+
+list_query! {
+    /// Which instances.
+    InstancesQuery {
+        /// Only those of this agent.
+        #[param(value_type = Option<String>)]
+        agent: Name,
+    }
+}
+
+pub(super) async fn list(State(app): State<App>, Query(query): Query<InstancesQuery>) -> Result<Answer, Refusal> {
+    let limit = limit_of(query.limit)?;
+    let before: Option<Lineage> = cursor_of(query.cursor.as_deref())?;
+    let mut found = app.store().instances(query.agent.as_ref(), before, one_more(limit)).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next_cursor = found.last().filter(|_| more).map(|last| last.id.to_string());
+    let mut data = Vec::new();
+    for lineage in found {
+        data.extend(view(&app, lineage, app.now()).await?);
+    }
+    Ok(Answer::read(&chancery_api::List { data, next_cursor, total: None }))
+}
+
+pub(super) async fn read(
+    State(app): State<App>,
+    Segment(id): Segment<chancery_identity::Instance>,
+) -> Result<Answer, Refusal> {
+    let missing = || Refusal::new(Code::NotFound, format!("there is no instance {id}"));
+    // An instance that attested again by the same identity has a lineage for each time; the newest counts.
+    let newest = app.store().lineages_of(id).await?.pop().ok_or_else(missing)?;
+    Ok(Answer::read(&view(&app, newest, app.now()).await?.ok_or_else(missing)?))
+}
+
+/// The instance of a lineage; what has none is no agent's.
+async fn view(app: &App, lineage: StoredLineage, now: Timestamp) -> Result<Option<Instance>, Refusal> {
+    let Some(id) = lineage.instance else { return Ok(None) };
+    let Some(stored) = app.store().certificate(lineage.serial).await? else { return Ok(None) };
+    let Some(grant) = &stored.certificate.grant else { return Ok(None) };
+    let entry = app.store().state().hitting(&stored.certificate);
+    let state = match &entry {
+        Some(entry) if entry.effect == Effect::Suspend => InstanceState::Held,
+        Some(_) => InstanceState::Revoked,
+        None if lineage.ended => InstanceState::Revoked,
+        None if stored.certificate.not_after < now => InstanceState::Expired,
+        None => InstanceState::Live,
+    };
+    Ok(Some(Instance {
+        id,
+        agent: grant.name.clone(),
+        owner: grant.owner.clone(),
+        state,
+        lineage: lineage.id,
+        attested_by: lineage.method,
+        attested_at: lineage.created_at,
+        serial: stored.certificate.serial,
+        issued_at: stored.issued_at,
+        not_after: stored.certificate.not_after,
+        revocation_id: entry.map(|entry| entry.id),
+        spiffe_id: stored.certificate.spiffe_id,
+    }))
+}

@@ -1,0 +1,73 @@
+//! `/v1/admin/revocations`, and a holder's own.
+
+use axum::Extension;
+use axum::extract::State;
+use chancery_api::{Access, ResumeRequest, RevocationState, RevocationView, RevocationsRequest, RevokeOwnRequest};
+use chancery_identity::{RevocationId, Serial, Target};
+
+use crate::caller::Caller;
+use crate::refusal::{Code, Refusal};
+use crate::store::RevocationQuery;
+
+use super::App;
+use super::answer::{Answer, DryRun};
+use super::authorize::Holder;
+use super::extract::{Json, OptionalJson, Query, Segment};
+use super::page::{cursor_of, cut, limit_of, list_query, one_more};
+
+list_query! {
+    /// Which entries.
+    RevocationsQuery {
+        /// Only those that name exactly this.
+        #[param(value_type = Option<String>)]
+        target: Target,
+        /// Only those that stand so.
+        state: RevocationState,
+    }
+}
+
+pub(super) async fn list(State(app): State<App>, Query(query): Query<RevocationsQuery>) -> Result<Answer, Refusal> {
+    let limit = limit_of(query.limit)?;
+    let before = cursor_of(query.cursor.as_deref())?;
+    let search = RevocationQuery { target: query.target, state: query.state, before };
+    let found = app.store().revocations(&search, one_more(limit)).await?;
+    Ok(Answer::read(&cut(found, limit, |entry: &RevocationView| entry.n.to_string(), |entry| entry)))
+}
+
+pub(super) async fn read(State(app): State<App>, Segment(id): Segment<RevocationId>) -> Result<Answer, Refusal> {
+    let missing = || Refusal::new(Code::NotFound, format!("there is no revocation {id}"));
+    Ok(Answer::read(&app.store().revocation(id).await?.ok_or_else(missing)?))
+}
+
+/// Whoever may look may also ask what would happen; to do it takes more.
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(request): Json<RevocationsRequest>,
+) -> Result<Answer, Refusal> {
+    if request.dry_run {
+        return Ok(Answer::read(&DryRun::new(app.revocations().dry_run(request, &caller)?)));
+    }
+    caller.require(Access::Revoker)?;
+    Ok(Answer::created(app.revocations().revoke(request, &caller).await?))
+}
+
+pub(super) async fn resume(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment<RevocationId>,
+    OptionalJson(request): OptionalJson<ResumeRequest>,
+) -> Result<Answer, Refusal> {
+    Ok(Answer::created(app.revocations().resume(id, request, &caller).await?))
+}
+
+pub(super) async fn revoke_own(
+    State(app): State<App>,
+    caller: Caller,
+    Extension(holder): Extension<Holder>,
+    Segment(serial): Segment<Serial>,
+    OptionalJson(request): OptionalJson<RevokeOwnRequest>,
+) -> Result<Answer, Refusal> {
+    let own = holder.peer.certificate();
+    Ok(Answer::created(app.revocations().revoke_own(own, serial, request, &caller).await?))
+}

@@ -1,0 +1,498 @@
+//! The routes with a whole issuer behind them; only the sockets are missing.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use chancery_api::{
+    Access, Evidence, Issued, JoinTokenCreated, JoinTokenEvidence, NewAdmin, NewAgent, NewJoinToken, NewService,
+    Subject,
+};
+use chancery_identity::{Actor, RequestId};
+use chancery_verifier::{Freshness, Material, Moment, Peer, Verifier};
+use http_body_util::BodyExt as _;
+use ring::rand::SystemRandom;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::authority::Seal;
+use crate::caller::{Caller, Origin};
+use crate::clock::SystemClock;
+use crate::config::{Config, SealSource};
+use crate::http::authorize::Class;
+use crate::http::routes::routes;
+use crate::refusal::Code;
+use crate::registry::Registration;
+use crate::store::{Store, Writing};
+
+/// An issuer in a folder of its own.
+struct World {
+    issuer: Arc<Issuer>,
+    api: Router,
+    status: Router,
+    folder: PathBuf,
+    _writing: Writing,
+}
+
+/// An answer, taken apart.
+#[derive(Debug)]
+struct Told {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Told {
+    fn code(&self) -> &str {
+        self.body.get("code").and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(Rates::default()).await
+    }
+
+    async fn with(rates: Rates) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("chancery-http-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let address = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let config = Config::dev(folder.clone(), address(8443), address(8080)).unwrap();
+        let SealSource::File(seal) = &config.seal else { panic!("--dev seals by a file") };
+        Seal::create(seal, &SystemRandom::new()).unwrap();
+        let url = config.database_url();
+        Store::migrate(&url).await.unwrap();
+        let store = Store::open(&url, Arc::new(SystemClock), Arc::new(SystemRandom::new())).await.unwrap();
+        let writing = store.write("test").await.unwrap();
+        let (issuer, _publisher) = Issuer::open(config, store, Arc::new(SystemClock)).await.unwrap();
+        let (api, status) = (api(issuer.clone(), rates), status(issuer.clone()));
+        Self { issuer, api, status, folder, _writing: writing }
+    }
+
+    /// A request that carries its origin, as the sockets make them.
+    async fn send(&self, router: &Router, request: Request<Body>, origin: Origin) -> Told {
+        let mut request = request;
+        request.extensions_mut().insert(origin);
+        let (head, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into());
+        Told { status: head.status, headers: head.headers, body }
+    }
+
+    async fn call(&self, origin: Origin, method: Method, target: &str, body: Option<Value>) -> Told {
+        let builder = Request::builder().method(method).uri(target);
+        let request = match body {
+            Some(body) => builder.header("content-type", "application/json").body(body.to_string().into()),
+            None => builder.body(Body::empty()),
+        };
+        self.send(&self.api, request.unwrap(), origin).await
+    }
+
+    async fn get(&self, origin: Origin, target: &str) -> Told {
+        self.call(origin, Method::GET, target, None).await
+    }
+
+    async fn post(&self, origin: Origin, target: &str, body: Value) -> Told {
+        self.call(origin, Method::POST, target, Some(body)).await
+    }
+
+    fn root(&self) -> Caller {
+        Caller {
+            actor: Actor::Local(0),
+            access: BTreeSet::from(Access::ALL),
+            request_id: RequestId::from_bytes([1; 16]),
+        }
+    }
+
+    async fn join_token(&self, subject: Subject) -> JoinTokenCreated {
+        let new = NewJoinToken { subject, uses: 1, ttl_s: None, cidrs: Vec::new() };
+        self.issuer.registry().create_join_token(new, &self.root(), self.issuer.now()).await.unwrap().into_reply()
+    }
+
+    /// A peer that attested over these routes and was verified as a handshake does.
+    async fn enrol(&self, subject: Subject) -> Peer {
+        let token = self.join_token(subject).await.token;
+        let evidence = Evidence::JoinToken(JoinTokenEvidence { token });
+        let key = rcgen::KeyPair::generate().unwrap();
+        let told = self.post(anonymous(), "/v1/attest", json!({ "evidence": evidence, "csr_pem": csr_of(&key) })).await;
+        assert_eq!(told.status, StatusCode::CREATED, "{told:?}");
+        self.peer(&serde_json::from_value(told.body).unwrap(), &key)
+    }
+
+    fn peer(&self, issued: &Issued, key: &rcgen::KeyPair) -> Peer {
+        let read = |pem: &str| CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>().unwrap();
+        let chain = read(&issued.chain_pem);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let material = Material {
+            chain: chain.clone(),
+            key: Arc::new(PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()))),
+            trust_domain: self.issuer.trust_domain().clone(),
+            roots: read(&issued.bundle_pem).into(),
+            crls: self.issuer.crls().all().iter().map(|crl| crl.der.clone().into()).collect(),
+            answered: None,
+            freshness: Freshness::default(),
+        };
+        let now = Moment { wall: self.issuer.now(), monotonic: std::time::Instant::now() };
+        let clock = Arc::new(chancery_verifier::SystemClock);
+        Verifier::new(&material, provider, clock).unwrap().client(&chain, now).unwrap()
+    }
+
+    async fn agent(&self, name: &str, scopes: &[&str]) -> Peer {
+        let new: NewAgent = serde_json::from_value(json!({ "name": name, "owner": "team", "scopes": scopes })).unwrap();
+        let Registration::Created(_) = self.issuer.registry().create_agent(new, &self.root()).await.unwrap() else {
+            panic!("there is one")
+        };
+        self.enrol(Subject::Agent(name.parse().unwrap())).await
+    }
+
+    async fn service(&self, name: &str) -> Peer {
+        let new: NewService =
+            serde_json::from_value(json!({ "name": name, "owner": "team", "systems": [name] })).unwrap();
+        let Registration::Created(_) = self.issuer.registry().create_service(new, &self.root()).await.unwrap() else {
+            panic!("there is one")
+        };
+        self.enrol(Subject::Service(name.parse().unwrap())).await
+    }
+
+    async fn admin(&self, level: Access) -> Peer {
+        let new: NewAdmin = serde_json::from_value(json!({ "name": level, "access": [level] })).unwrap();
+        let Registration::Created(_) = self.issuer.registry().create_admin(new, &self.root()).await.unwrap() else {
+            panic!("there is one")
+        };
+        self.enrol(Subject::Admin(level.as_str().parse().unwrap())).await
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn anonymous() -> Origin {
+    Origin::Tls { peer: None, address: ([192, 0, 2, 1], 1).into() }
+}
+
+fn by(peer: &Peer) -> Origin {
+    Origin::Tls { peer: Some(peer.clone()), address: ([192, 0, 2, 1], 1).into() }
+}
+
+const LOCAL: Origin = Origin::Local { uid: 0 };
+
+fn csr() -> String {
+    csr_of(&rcgen::KeyPair::generate().unwrap())
+}
+
+fn csr_of(key: &rcgen::KeyPair) -> String {
+    rcgen::CertificateParams::default().serialize_request(key).unwrap().pem().unwrap()
+}
+
+#[tokio::test]
+async fn every_route_refuses_every_wrong_caller_and_no_right_one() {
+    let world = World::new().await;
+    let mut callers = vec![
+        (None, "nobody".to_owned(), anonymous()),
+        (None, "an agent".into(), by(&world.agent("bot", &[]).await)),
+        (None, "a service".into(), by(&world.service("crm").await)),
+    ];
+    for level in Access::ALL {
+        callers.push((Some(level), level.to_string(), by(&world.admin(level).await)));
+    }
+    for route in routes() {
+        for (level, name, origin) in &callers {
+            let target: String = route.path.replace("{serial}", "00aa").replace(['{', '}'], "");
+            let told = world.call(origin.clone(), route.method.clone(), &target, None).await;
+            let what = format!("{} {} by {name}: {told:?}", route.method, route.path);
+            let wanted = match (route.class, level) {
+                (Class::Public | Class::Limited, _) => None,
+                (Class::Holder | Class::Known, _) if name == "nobody" => Some((401, "unauthenticated")),
+                (Class::Holder | Class::Known, _) => None,
+                (Class::Admin(_), None) if name == "nobody" => Some((401, "unauthenticated")),
+                (Class::Admin(_), None) => Some((403, "wrong-caller")),
+                (Class::Admin(needed), Some(held)) if needed == *held || needed == Access::Viewer => None,
+                (Class::Admin(_), Some(_)) => Some((403, "access-missing")),
+            };
+            match wanted {
+                Some((status, code)) => {
+                    assert_eq!((told.status.as_u16(), told.code()), (status, code), "{what}");
+                    assert_eq!(told.headers["content-type"], "application/problem+json", "{what}");
+                }
+                None => assert!(!matches!(told.status.as_u16(), 401 | 403 | 405 | 500..), "{what}"),
+            }
+            assert!(told.headers["request-id"].to_str().unwrap().starts_with("rq_"), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_local_administrator_may_do_all() {
+    let world = World::new().await;
+    for route in routes() {
+        let told = world.call(LOCAL, route.method.clone(), &route.path.replace(['{', '}'], ""), None).await;
+        let for_holders = route.class == Class::Holder;
+        assert_eq!(told.status == StatusCode::UNAUTHORIZED, for_holders, "{} {}", route.method, route.path);
+        assert_ne!(told.status, StatusCode::FORBIDDEN, "{} {}", route.method, route.path);
+    }
+    let told = world.get(LOCAL, "/v1/whoami").await;
+    assert_eq!((told.status, &told.body["caller"]), (StatusCode::OK, &json!("local:0")));
+}
+
+#[tokio::test]
+async fn the_plain_listener_serves_crls_and_authority_certificates_and_nothing_else() {
+    let world = World::new().await;
+    let well_known = world.get(anonymous(), "/.well-known/chancery").await.body;
+    let plain = |target: &str| Request::get(target).body(Body::empty()).unwrap();
+    for authority in well_known["authorities"].as_array().unwrap() {
+        for (field, media_type) in [("crl", "application/pkix-crl"), ("certificate", "application/pkix-cert")] {
+            let path = authority[field].as_str().unwrap();
+            let told = world.send(&world.status, plain(path), Origin::Plain).await;
+            assert_eq!((told.status, &told.headers["content-type"]), (StatusCode::OK, &media_type.parse().unwrap()));
+            assert!(told.headers.contains_key("last-modified"));
+            let max_age: u32 =
+                told.headers["cache-control"].to_str().unwrap().strip_prefix("max-age=").unwrap().parse().unwrap();
+            assert!(max_age <= 30);
+            // The copy is good until the file changes.
+            let again = Request::get(path).header("if-none-match", &told.headers["etag"]).body(Body::empty()).unwrap();
+            let again = world.send(&world.status, again, Origin::Plain).await;
+            assert_eq!((again.status, again.body), (StatusCode::NOT_MODIFIED, json!("")));
+            let head = Request::head(path).body(Body::empty()).unwrap();
+            let head = world.send(&world.status, head, Origin::Plain).await;
+            assert_eq!((head.status, head.body), (StatusCode::OK, json!("")));
+            assert_eq!(head.headers["etag"], told.headers["etag"]);
+            // The TLS listener has the same.
+            assert_eq!(world.get(anonymous(), path).await.body, told.body);
+        }
+    }
+    for route in routes().iter().filter(|route| !route.on_status) {
+        let path = route.path.replace(['{', '}'], "");
+        let request = Request::builder().method(route.method.clone()).uri(&path).body(Body::empty()).unwrap();
+        let told = world.send(&world.status, request, Origin::Plain).await;
+        assert_eq!((told.status, told.code()), (StatusCode::NOT_FOUND, "not-found"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_unknown_or_malformed_is_told_and_changes_nothing() {
+    let world = World::new().await;
+    let before = world.issuer.store().state().position();
+    let agents = "/v1/admin/agents";
+    for (method, target, body, code) in [
+        (Method::GET, "/v1/nothing", None, "not-found"),
+        (Method::PUT, agents, None, "method-not-allowed"),
+        (Method::GET, "/v1/admin/agents?ownr=team", None, "bad-request"),
+        (Method::GET, "/v1/admin/agents?limit=0", None, "bad-request"),
+        (Method::GET, "/v1/admin/agents?cursor=x", None, "bad-request"),
+        (Method::GET, "/livez?x=1", None, "bad-request"),
+        (Method::GET, "/v1/admin/agents/No%20Name", None, "bad-request"),
+        (Method::GET, "/v1/admin/agents/nobody", None, "not-found"),
+        (Method::GET, "/v1/admin/certificates/xyz", None, "bad-request"),
+        (Method::GET, "/v1/admin/certificates/5c0e", None, "not-found"),
+        (Method::GET, "/v1/admin/certificates?scope=all", None, "bad-request"),
+        (Method::POST, agents, None, "not-json"),
+        (Method::POST, agents, Some(json!({ "name": "bot", "owner": "team", "scopse": [] })), "bad-request"),
+        (Method::POST, agents, Some(json!({ "name": "Bot", "owner": "team" })), "bad-request"),
+        (Method::POST, agents, Some(json!({ "name": "bot", "owner": "team", "dns": ["bot.internal"] })), "invalid"),
+        (Method::POST, "/v1/attest", Some(json!({ "evidence": { "method": "magic" }, "csr_pem": "" })), "bad-request"),
+        (
+            Method::POST,
+            "/v1/admin/revocations",
+            Some(json!({ "targets": ["agent:nobody"], "effect": "suspend" })),
+            "not-found",
+        ),
+        (
+            Method::POST,
+            "/v1/admin/revocations",
+            Some(json!({ "targets": ["agent:nobody"], "wait_s": 5 })),
+            "bad-request",
+        ),
+    ] {
+        let told = world.call(LOCAL, method.clone(), target, body).await;
+        assert_eq!(told.code(), code, "{method} {target}: {told:?}");
+        let known = Code::ALL.iter().find(|known| known.as_str() == code).unwrap();
+        assert_eq!(told.status.as_u16(), known.status());
+        assert!(!told.body["detail"].as_str().unwrap().is_empty());
+        assert_eq!(told.body["type"], format!("https://127.0.0.1:8443/problems/{code}"));
+        assert_eq!(told.body["request_id"], told.headers["request-id"].to_str().unwrap());
+    }
+    let told = world.call(LOCAL, Method::PUT, agents, None).await;
+    assert_eq!(told.headers["allow"], "GET,HEAD,POST");
+    assert_eq!(world.issuer.store().state().position(), before);
+}
+
+#[tokio::test]
+async fn creating_what_is_there_is_no_conflict_and_changes_ask_for_the_revision() {
+    let world = World::new().await;
+    let agents = "/v1/admin/agents";
+    let bot = json!({ "name": "bot", "owner": "team", "scopes": ["tools/call:crm/get_customer"] });
+    let told = world.post(LOCAL, agents, bot.clone()).await;
+    assert_eq!((told.status, &told.body["revision"]), (StatusCode::CREATED, &json!(1)), "{told:?}");
+    assert_eq!(
+        (&told.headers["etag"], &told.headers["location"]),
+        (&"\"1\"".parse().unwrap(), &"/v1/admin/agents/bot".parse().unwrap())
+    );
+    let again = world.post(LOCAL, agents, bot).await;
+    assert_eq!((again.status, &again.body), (StatusCode::OK, &told.body));
+    let other = world.post(LOCAL, agents, json!({ "name": "bot", "owner": "others" })).await;
+    assert_eq!(other.code(), "already-exists");
+
+    let patch = |revision: &str| {
+        let body = json!({ "add_scopes": ["tools/call:crm/refund"] }).to_string();
+        let builder = Request::patch("/v1/admin/agents/bot").header("content-type", "application/json");
+        builder.header("if-match", revision).body(Body::from(body)).unwrap()
+    };
+    let stale = world.send(&world.api, patch("\"7\""), LOCAL).await;
+    assert_eq!((stale.status, stale.code()), (StatusCode::PRECONDITION_FAILED, "revision-mismatch"));
+    let changed = world.send(&world.api, patch("\"1\""), LOCAL).await;
+    assert_eq!((changed.status, &changed.headers["etag"]), (StatusCode::OK, &"\"2\"".parse().unwrap()), "{changed:?}");
+    assert_eq!(changed.body["scopes"], json!(["tools/call:crm/get_customer", "tools/call:crm/refund"]));
+    let listed = world.get(LOCAL, "/v1/admin/agents?owner=team&count=true").await.body;
+    assert_eq!((&listed["total"], &listed["data"][0]), (&json!(1), &changed.body));
+}
+
+#[tokio::test]
+async fn a_ceiling_and_an_administrators_token_need_an_administrator() {
+    let world = World::new().await;
+    let operator = by(&world.admin(Access::Operator).await);
+    let bot = json!({ "name": "bot", "owner": "team", "ceiling": ["tools/call:crm/*"] });
+    assert_eq!(world.post(operator.clone(), "/v1/admin/agents", bot).await.code(), "access-missing");
+    let token = json!({ "admin": "operator" });
+    assert_eq!(world.post(operator.clone(), "/v1/admin/join-tokens", token).await.code(), "access-missing");
+    let viewer = by(&world.admin(Access::Viewer).await);
+    let stop = |dry_run: bool| json!({ "targets": ["admin:operator"], "effect": "suspend", "dry_run": dry_run });
+    let told = world.post(viewer.clone(), "/v1/admin/revocations", stop(true)).await;
+    assert_eq!((told.status, &told.body["revocations"]), (StatusCode::OK, &json!([])), "{told:?}");
+    assert_eq!(world.post(viewer, "/v1/admin/revocations", stop(false)).await.code(), "access-missing");
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_known_caller_is_in_the_log() {
+    let world = World::new().await;
+    let agent = by(&world.agent("bot", &[]).await);
+    let told = world.get(agent.clone(), "/v1/admin/agents").await;
+    let log_index = told.body["log_index"].as_u64().unwrap();
+    let logged = world.get(LOCAL, &format!("/v1/admin/log?from={log_index}&limit=1")).await.body;
+    let record = logged["data"][0]["record"].as_str().unwrap();
+    assert!(record.contains("\"deny\"") && record.contains("wrong-caller"), "{record}");
+    // Whoever is refused all the time does not fill it.
+    assert_eq!(world.get(agent, "/v1/admin/agents").await.body.get("log_index"), None);
+}
+
+#[tokio::test]
+async fn an_api_token_has_its_access_until_it_is_taken_away() {
+    let world = World::new().await;
+    let made = world.post(LOCAL, "/v1/admin/api-tokens", json!({ "access": ["viewer"] })).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    let with = |token: &str, method: Method| {
+        let builder = Request::builder().method(method).uri("/v1/admin/agents");
+        builder.header("authorization", format!("Bearer {token}")).body(Body::empty()).unwrap()
+    };
+    let token = made.body["token"].as_str().unwrap();
+    let told = world.send(&world.api, with(token, Method::GET), anonymous()).await;
+    assert_eq!(told.status, StatusCode::OK, "{told:?}");
+    let told = world.send(&world.api, with(token, Method::POST), anonymous()).await;
+    assert_eq!(told.code(), "access-missing");
+    // An agent with a token is an agent.
+    let agent = by(&world.agent("bot", &[]).await);
+    let told = world.send(&world.api, with(token, Method::GET), agent).await;
+    assert_eq!(told.code(), "wrong-caller");
+    let told = world.send(&world.api, with("cht_wrong", Method::GET), anonymous()).await;
+    assert_eq!((told.status, told.code()), (StatusCode::UNAUTHORIZED, "unknown-token"));
+    let path = format!("/v1/admin/api-tokens/{}", made.body["id"].as_str().unwrap());
+    assert_eq!(world.call(LOCAL, Method::DELETE, &path, None).await.status, StatusCode::NO_CONTENT);
+    let told = world.send(&world.api, with(token, Method::GET), anonymous()).await;
+    assert_eq!(told.code(), "unknown-token");
+}
+
+#[tokio::test]
+async fn a_revoked_holder_is_refused_on_its_next_request() {
+    let world = World::new().await;
+    let agent = by(&world.agent("bot", &["tools/call:crm/get_customer"]).await);
+    let told = world.get(agent.clone(), "/v1/whoami").await;
+    assert_eq!((told.status, &told.body["revision"]), (StatusCode::OK, &json!(1)), "{told:?}");
+    let stop = json!({ "targets": ["agent:bot"], "effect": "suspend", "comment": "INC-1" });
+    let stopped = world.post(LOCAL, "/v1/admin/revocations", stop.clone()).await;
+    assert_eq!(stopped.status, StatusCode::CREATED, "{stopped:?}");
+    assert_eq!(world.get(agent.clone(), "/v1/whoami").await.code(), "certificate-revoked");
+    assert_eq!(world.get(LOCAL, "/v1/admin/agents/bot").await.body["state"], "suspended");
+    let held = world.get(LOCAL, "/v1/admin/certificates?agent=bot&state=held").await.body;
+    assert_eq!(held["data"].as_array().unwrap().len(), 1, "{held}");
+    let id = stopped.body["revocations"][0]["id"].as_str().unwrap();
+    let resumed = world.post(LOCAL, &format!("/v1/admin/revocations/{id}/resume"), json!({})).await;
+    assert!(resumed.status.is_success(), "{resumed:?}");
+    assert_eq!(world.get(agent, "/v1/whoami").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn whoami_answers_when_the_record_changes() {
+    let world = World::new().await;
+    let agent = by(&world.agent("bot", &[]).await);
+    let waiting = world.get(agent.clone(), "/v1/whoami?after_revision=1&wait_s=60");
+    let change = async {
+        // The request is polled first, so it waits already.
+        let patch = json!({ "add_scopes": ["tools/call:crm/refund"] });
+        world.call(LOCAL, Method::PATCH, "/v1/admin/agents/bot", Some(patch)).await
+    };
+    let (told, changed) = tokio::join!(biased; waiting, change);
+    assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+    assert_eq!((&told.body["revision"], &told.body["scopes"]), (&json!(2), &json!(["tools/call:crm/refund"])));
+    assert_eq!(world.get(agent, "/v1/whoami?wait_s=61").await.code(), "bad-request");
+}
+
+#[tokio::test]
+async fn a_lost_answer_can_be_asked_for_again_and_a_spent_token_cannot_be_used_again() {
+    let world = World::new().await;
+    world.agent("bot", &[]).await;
+    let token = world.join_token(Subject::Agent("bot".parse().unwrap())).await.token;
+    let body = |csr: &str| json!({ "evidence": { "method": "join_token", "token": token }, "csr_pem": csr });
+    let csr_pem = csr();
+    let first = world.post(anonymous(), "/v1/attest", body(&csr_pem)).await;
+    assert_eq!(first.status, StatusCode::CREATED, "{first:?}");
+    let again = world.post(anonymous(), "/v1/attest", body(&csr_pem)).await;
+    assert_eq!(again.status, StatusCode::OK, "{again:?}");
+    assert_eq!(again.body["certificate"], first.body["certificate"]);
+    let other = world.post(anonymous(), "/v1/attest", body(&csr())).await;
+    assert_eq!((other.status, other.code()), (StatusCode::UNAUTHORIZED, "token-used"));
+}
+
+#[tokio::test]
+async fn the_unauthenticated_write_nothing_and_are_limited() {
+    let rates = Rates { peer_per_s: 3.try_into().unwrap(), ..Rates::default() };
+    let world = World::with(rates).await;
+    let before = world.issuer.store().state().position();
+    let secret = chancery_api::JoinSecret::from_bytes([7; 32]);
+    let guess = json!({ "evidence": { "method": "join_token", "token": secret }, "csr_pem": csr() });
+    let mut codes = Vec::new();
+    for _ in 0..5 {
+        codes.push(world.post(anonymous(), "/v1/attest", guess.clone()).await.code().to_owned());
+    }
+    assert_eq!(codes.iter().filter(|code| *code == "unknown-token").count(), 3, "{codes:?}");
+    assert_eq!(codes.last().unwrap(), "too-many-requests");
+    let told = world.post(anonymous(), "/v1/attest/challenge", json!({})).await;
+    assert!(told.headers.contains_key("retry-after"), "{told:?}");
+    assert_eq!(world.issuer.store().state().position(), before);
+}
+
+#[tokio::test]
+async fn every_code_has_its_page() {
+    let world = World::new().await;
+    for code in Code::ALL {
+        let told = world.get(anonymous(), &format!("/problems/{code}")).await;
+        assert!(told.body.as_str().unwrap().contains(code.title()), "{code}");
+    }
+    assert_eq!(world.get(anonymous(), "/problems/none").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn it_is_ready_while_it_writes() {
+    let world = World::new().await;
+    assert_eq!(world.get(anonymous(), "/livez").await.status, StatusCode::OK);
+    let told = world.get(anonymous(), "/readyz").await;
+    assert_eq!((told.status, &told.body["ready"]), (StatusCode::OK, &json!(true)), "{told:?}");
+}
