@@ -87,6 +87,12 @@ impl Guard {
 }
 
 /// A request that was let through. Only a guard makes one.
+///
+/// ```compile_fail,E0451
+/// # fn pretend(path: chancery_identity::normalise::Path, knowledge: chancery_verifier::Knowledge) {
+/// let allowed = chancery_verifier::Allowed { path, scope: None, knowledge };
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Allowed {
     path: Path,

@@ -13,6 +13,10 @@ use crate::chain::{Link, Verified};
 ///
 /// It says who the peer is. What the peer may do now is for [`Guard::check`](crate::Guard::check) to say on each
 /// request: between two requests the certificate can expire or be revoked.
+///
+/// ```compile_fail,E0423
+/// let anybody = chancery_verifier::Peer(todo!());
+/// ```
 #[derive(Clone)]
 pub struct Peer(Arc<Facts>);
 

@@ -157,7 +157,8 @@ impl Template {
                 return Err(RulesRefused::Braces(text.into()));
             } else {
                 let path = Path::parse(&format!("/{segment}")).map_err(refused)?;
-                Segment::Literal(path.segments().first().map_or("", String::as_str).into())
+                let literal = path.segments().first().ok_or_else(|| refused(PathRefused::EmptySegment))?;
+                Segment::Literal(literal.as_str().into())
             });
         }
         Ok(Self(segments))
@@ -340,3 +341,79 @@ impl fmt::Display for RulesRefused {
 }
 
 impl std::error::Error for RulesRefused {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(rules: &Rules, method: &str, path: &str) -> Option<String> {
+        let path = Path::parse(path).unwrap();
+        rules.needs(method, &path).map(|access| match access.unwrap() {
+            Access::Public => "public".into(),
+            Access::Scope(scope) => scope.to_string(),
+        })
+    }
+
+    #[test]
+    fn the_earlier_literal_segment_counts() {
+        let rules = Rules::new()
+            .allow("GET", "/{a}/{b}", "read:crm/any/{b}/of/{a}")
+            .unwrap()
+            .allow("GET", "/{a}/export", "read:crm/export/{a}")
+            .unwrap()
+            .allow("GET", "/customers/{id}", "read:crm/customers/{id}")
+            .unwrap()
+            .allow("PUT", "/customers/{id}", "write:crm/customers/{id}")
+            .unwrap()
+            .allow("GET", "/", "read:crm/root")
+            .unwrap()
+            .public("GET", "/customers/public");
+        assert_eq!(needs(&rules, "GET", "/customers/42").unwrap(), "read:crm/customers/42");
+        assert_eq!(needs(&rules, "GET", "/customers/export").unwrap(), "read:crm/customers/export");
+        assert_eq!(needs(&rules, "GET", "/orders/export").unwrap(), "read:crm/export/orders");
+        assert_eq!(needs(&rules, "GET", "/orders/7").unwrap(), "read:crm/any/7/of/orders");
+        assert_eq!(needs(&rules, "GET", "/customers/public").unwrap(), "public");
+        assert_eq!(needs(&rules, "PUT", "/customers/public").unwrap(), "write:crm/customers/public");
+        assert_eq!(needs(&rules, "GET", "/").unwrap(), "read:crm/root");
+        for (method, path) in [("GET", "/customers"), ("GET", "/a/b/c"), ("PUT", "/"), ("get", "/"), ("PUT", "/a/b")] {
+            assert_eq!(needs(&rules, method, path), None, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_segment_reaches_the_scope_in_one_spelling() {
+        let rules = Rules::new().allow("GET", "/files/{name}", "read:crm/files/{name}").unwrap();
+        assert_eq!(needs(&rules, "GET", "/files/a%20b").unwrap(), "read:crm/files/a%20b");
+        assert_eq!(needs(&rules, "GET", "/files/%c3%bc").unwrap(), "read:crm/files/%C3%BC");
+        assert_eq!(needs(&rules, "GET", "/files/%61").unwrap(), "read:crm/files/a");
+        let long = Path::parse(&format!("/files/{}", "a".repeat(300))).unwrap();
+        assert!(rules.needs("GET", &long).unwrap().is_err());
+        // Templates are normalised as requests are.
+        let rules = Rules::new().allow("GET", "/%66iles/{name}", "read:crm/files/{name}").unwrap();
+        assert!(needs(&rules, "GET", "/files/a").is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_refused() {
+        let allow = |path: &str, scope: &str| Rules::new().allow("GET", path, scope).unwrap_err();
+        assert!(matches!(allow("customers", "read:crm/a"), RulesRefused::Path { .. }));
+        assert!(matches!(allow("/customers/", "read:crm/a"), RulesRefused::Path { .. }));
+        assert!(matches!(allow("/customers/*", "read:crm/a"), RulesRefused::Path { .. }));
+        assert!(matches!(allow("/customers/x{id}", "read:crm/a"), RulesRefused::Braces(_)));
+        assert!(matches!(allow("/customers/{*rest}", "read:crm/a"), RulesRefused::Braces(_)));
+        assert!(matches!(allow("/{id}/{id}", "read:crm/a"), RulesRefused::NameTwice(_)));
+        assert!(matches!(allow("/{id}", "read:crm/{name}"), RulesRefused::Name(_)));
+        assert!(matches!(allow("/{id}", "read:crm/x{id}"), RulesRefused::Braces(_)));
+        assert!(matches!(allow("/{id}", "read:{id}/x"), RulesRefused::Braces(_)));
+        assert!(matches!(allow("/{id}", "read crm"), RulesRefused::Scope { .. }));
+        assert!(matches!(allow("/{id}", "read:*/x"), RulesRefused::Scope { .. }));
+
+        let one = || Rules::new().allow("GET", "/a/{x}", "read:crm/a").unwrap();
+        assert!(matches!(one().allow("GET", "/a/{y}", "read:crm/b"), Err(RulesRefused::Twice { .. })));
+        assert!(matches!(one().public("GET", "/a/{y}").checked(), Err(RulesRefused::Twice { .. })));
+        assert!(matches!(one().public("GET", "nowhere").checked(), Err(RulesRefused::Path { .. })));
+        // What was wrong is not forgotten over what comes after.
+        assert!(one().public("GET", "nowhere").public("GET", "/b").checked().is_err());
+        assert!(one().allow("PUT", "/a/{x}", "read:crm/a").is_ok());
+    }
+}
