@@ -22,25 +22,24 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::http::GuardLayer;
-use crate::{Allowed, Connection, Denial, Guard, Listener, ListenerOptions, Peer};
+use crate::{Allowed, Connection, Denial, Guard, Listener, ListenerOptions, Peer, Verifier};
 
 /// Serves a router behind a guard: each request is checked before the router sees it, and goes on with the path that
 /// was checked. Handlers take the [`Peer`] as an argument.
 ///
 /// A connection whose peer is revoked, or whose certificate ends, is cut with all its streams.
 pub fn serve(socket: TcpListener, app: Router, guard: Guard) -> Serve {
-    Serve {
-        socket,
-        app,
-        guard,
-        options: ListenerOptions::default(),
-        limits: Limits::default(),
-        shutdown: Box::pin(std::future::pending()),
-    }
+    let verifier = guard.verifier().clone();
+    Serve::new(socket, app, verifier, Some(guard))
+}
+
+/// Serves a router that decides by itself who may do what: requests are not checked, connections are cut all the same.
+/// Requests carry the [`Peer`] if the client showed a certificate. For the issuer; [`serve`] is for services.
+pub fn serve_unguarded(socket: TcpListener, app: Router, verifier: Verifier) -> Serve {
+    Serve::new(socket, app, verifier, None)
 }
 
 /// A server about to run; await it.
@@ -48,7 +47,8 @@ pub fn serve(socket: TcpListener, app: Router, guard: Guard) -> Serve {
 pub struct Serve {
     socket: TcpListener,
     app: Router,
-    guard: Guard,
+    verifier: Verifier,
+    guard: Option<Guard>,
     options: ListenerOptions,
     limits: Limits,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -84,6 +84,18 @@ impl Default for Limits {
 }
 
 impl Serve {
+    fn new(socket: TcpListener, app: Router, verifier: Verifier, guard: Option<Guard>) -> Self {
+        Self {
+            socket,
+            app,
+            verifier,
+            guard,
+            options: ListenerOptions::default(),
+            limits: Limits::default(),
+            shutdown: Box::pin(std::future::pending()),
+        }
+    }
+
     /// Accepts in another way than by default.
     pub fn options(self, options: ListenerOptions) -> Self {
         Self { options, ..self }
@@ -101,9 +113,9 @@ impl Serve {
     }
 
     async fn run(self) -> io::Result<()> {
-        let mut listener = Listener::new(self.socket, self.guard.verifier(), self.options)?;
+        let mut listener = Listener::new(self.socket, &self.verifier, self.options)?;
         let draining = GracefulShutdown::new();
-        let guard = self.guard.layer();
+        let guard = self.guard.as_ref().map(Guard::layer);
         let server = server(&self.limits);
         let mut shutdown = self.shutdown;
         while let Some(connection) = next(&mut listener, shutdown.as_mut()).await {
@@ -163,7 +175,7 @@ fn serve_connection(
     connection: Connection,
     server: &auto::Builder<TokioExecutor>,
     app: Router,
-    guard: GuardLayer,
+    guard: Option<GuardLayer>,
     draining: &GracefulShutdown,
     first_request_within: Duration,
 ) {
@@ -196,9 +208,19 @@ fn serve_connection(
     });
 }
 
-async fn answer(app: Router, guard: GuardLayer, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    mut app: Router,
+    guard: Option<GuardLayer>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Infallible> {
     // A router is always ready.
-    Ok(guard.layer(app).call(request).await?.map(Body::new))
+    match guard {
+        Some(guard) => {
+            let mut guarded = tower_layer::Layer::layer(&guard, app);
+            Ok(guarded.call(request).await?.map(Body::new))
+        }
+        None => app.call(request).await,
+    }
 }
 
 impl IntoResponse for Denial {

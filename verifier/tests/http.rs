@@ -18,7 +18,7 @@ use axum::routing::{any, get};
 use bytes::Bytes;
 use chancery_api::Problem;
 use chancery_identity::Serial;
-use chancery_verifier::axum::{Limits, serve};
+use chancery_verifier::axum::{Limits, serve, serve_unguarded};
 use chancery_verifier::http::RequireScope;
 use chancery_verifier::{Allowed, ClientCertificate, ListenerOptions, Peer, Rules};
 use common::{PATIENCE, Service, closed, connect};
@@ -322,4 +322,19 @@ async fn the_public_needs_no_certificate_where_none_is_required() {
     assert_eq!(nobody.text("GET", "/healthz").await.1, "well");
     let refused = nobody.problem("GET", "/customers/42").await;
     assert_eq!((refused.code.as_str(), refused.status), ("client-certificate-required", 401));
+}
+
+#[tokio::test]
+async fn a_server_that_decides_by_itself_learns_who_asks() {
+    let service = Service::start().await;
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let name = |peer: Option<Peer>| async move { peer.map_or("nobody".into(), |peer| peer.spiffe_id().to_string()) };
+    let app = Router::new().route("/whoami", get(name));
+    let options = ListenerOptions { client_certificate: ClientCertificate::Optional, ..Default::default() };
+    tokio::spawn(serve_unguarded(socket, app, service.verifier.clone()).options(options).into_future());
+    let mut nobody = Client::connect(address, &service.stock_client(None), b"h2").await;
+    assert_eq!(nobody.text("GET", "/whoami").await.1, "nobody");
+    let mut agent = Client::connect(address, &agent(&service, &[]).1, b"h2").await;
+    assert!(agent.text("GET", "/whoami").await.1.starts_with("spiffe://example.org/agent/invoice-bot/"));
 }
