@@ -106,6 +106,11 @@ impl Issuer {
         self.clock.now()
     }
 
+    /// The clock that it reads.
+    pub(crate) const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
     /// A new request's id.
     ///
     /// # Errors

@@ -25,4 +25,5 @@ mod random;
 pub mod refusal;
 pub mod registry;
 pub mod revocation;
+pub mod server;
 pub mod store;

@@ -5,6 +5,7 @@ mod agents;
 mod config;
 mod confirm;
 mod db;
+mod demo;
 mod exit;
 mod issuer;
 mod log;
@@ -13,6 +14,7 @@ mod on_change;
 mod output;
 mod records;
 mod run;
+mod serve;
 mod services;
 mod show;
 mod sidecar;
@@ -103,6 +105,8 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Serve),
+    Demo(demo::Demo),
     Run(run::Run),
     Sidecar(sidecar::Sidecar),
     /// Enrol as an administrator, with the join string that `chancery admins create` printed.
@@ -193,6 +197,8 @@ pub fn main() -> ExitCode {
 async fn run(command: Command, global: &Global, output: Output) -> Result<Exit, Failure> {
     let context = Context { global, output };
     match command {
+        Command::Serve(serve) => serve.run(&context).await,
+        Command::Demo(demo) => Box::pin(demo.run(&context)).await,
         Command::Run(run) => Ok(Box::pin(run.run(&context)).await),
         Command::Sidecar(sidecar) => Box::pin(sidecar.run()).await,
         Command::Login(login) => login.run(&context).await,

@@ -25,7 +25,7 @@ const DEV_FOLDER: &str = "chancery-dev";
   chancery serve --dev
   chancery serve --dev --keep
   chancery serve --config /etc/chancery/chancery.toml")]
-pub struct Serve {
+pub(super) struct Serve {
     /// On loopback, with its data in ./chancery-dev, removed on exit.
     #[arg(long)]
     dev: bool,
@@ -58,11 +58,12 @@ impl Serve {
             Seal::create(path, &SystemRandom::new()).map_err(|error| Failure::here(chain(&error)))?;
         }
         let stop = stop_signal()?;
-        let server = Server::start(config, Arc::new(SystemClock)).await.map_err(|error| Failure::here(chain(&error)))?;
+        let server =
+            Server::start(config, Arc::new(SystemClock)).await.map_err(|error| Failure::here(chain(&error)))?;
         announce(&server, &dev, started);
-        server.run(stop).await;
+        let ended = server.run(stop).await;
         drop(dev);
-        Ok(Exit::Done)
+        ended.map(|()| Exit::Done).map_err(|stopped| Failure::here(chain(&stopped)))
     }
 }
 

@@ -10,24 +10,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_verifier::{ClientCertificate, Listener, ListenerOptions, Verifier};
+use ring::rand::SystemRandom;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http;
+use crate::http::{self, Rates};
 use crate::issuer::{Issuer, StartError};
 use crate::refusal::Refusal;
-use crate::store::{self, Store};
+use crate::store::{DbError, Stopped, Store, Writing};
 
-use own::Own;
+use own::{IssuerClock, Own};
 
 /// How long open requests may take to finish once the service stops.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// A running service. Dropping it stops it at once; [`Server::stop`] lets open requests finish.
 pub struct Server {
     issuer: Arc<Issuer>,
+    writing: Writing,
     tasks: JoinSet<()>,
     draining: tokio::sync::watch::Sender<bool>,
     admin_socket: PathBuf,
@@ -51,13 +53,17 @@ impl Server {
             config.took(api.local_addr()?, status.local_addr()?)?;
         }
         let url = config.database_url();
-        store::migrate(&url).await?;
-        let store = Store::open(&url, clock.clone()).await?;
-        store.write().await?;
+        Store::migrate(&url).await?;
+        let store = Store::open(&url, clock.clone(), Arc::new(SystemRandom::new())).await?;
+        let writing = store.write(&config.public_url.to_string()).await?;
 
         let (issuer, publisher) = Issuer::open(config, store, clock).await?;
         let (own, material) = Own::start(issuer.clone()).await?;
-        let verifier = Verifier::start(material).await.map_err(|error| ServeError::Verifier(error.to_string()))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let reading = Arc::new(IssuerClock(issuer.clock().clone()));
+        let verifier = Verifier::start_with(material, provider, reading)
+            .await
+            .map_err(|error| ServeError::Verifier(error.to_string()))?;
         let options = ListenerOptions { client_certificate: ClientCertificate::Optional, ..ListenerOptions::default() };
         let (api_address, status_address) = (api.local_addr()?, status.local_addr()?);
         let listener = Listener::new(api, &verifier, options)?;
@@ -68,11 +74,11 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run());
         tasks.spawn(own.run(verifier));
-        let router = http::api(issuer.clone());
+        let router = http::api(issuer.clone(), Rates::default());
         tasks.spawn(serve::tls(listener, router.clone(), drain.clone()));
         tasks.spawn(serve::local(admin, router, drain.clone()));
         tasks.spawn(serve::plain(status, http::status(issuer.clone()), drain));
-        Ok(Self { issuer, tasks, draining, admin_socket, api: api_address, status: status_address })
+        Ok(Self { issuer, writing, tasks, draining, admin_socket, api: api_address, status: status_address })
     }
 
     /// The issuer behind the sockets.
@@ -90,10 +96,18 @@ impl Server {
         self.status
     }
 
-    /// Serves until `stop` is done, then lets open requests finish, 10 seconds at most.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
-        stop.await;
-        self.stop().await;
+    /// Serves until `stop` is done, then lets open requests finish, 3 seconds at most.
+    ///
+    /// # Errors
+    /// Another issuer took the lease, or the database does not say what it did: this one must not go on.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Stopped> {
+        tokio::select! {
+            () = stop => {
+                self.stop().await;
+                Ok(())
+            }
+            stopped = self.writing.stopped() => Err(stopped),
+        }
     }
 
     /// Takes no more requests, lets those that are open finish, and gives the lease back.
@@ -106,7 +120,7 @@ impl Server {
         };
         let _ = tokio::time::timeout(DRAIN, drained).await;
         self.tasks.shutdown().await;
-        self.issuer.store().close().await;
+        self.writing.stop().await;
         let _ = std::fs::remove_file(&self.admin_socket);
     }
 }
@@ -141,7 +155,7 @@ pub enum ServeError {
     },
     /// The database.
     #[error(transparent)]
-    Store(#[from] store::OpenError),
+    Store(#[from] DbError),
     /// The issuer's rooms.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_identity::{Leaf, Timestamp};
-use chancery_verifier::{Clock as _, Freshness, Material, SystemClock, Verifier};
+use chancery_verifier::{Clock, Freshness, Material, Moment, Verifier};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
 
@@ -33,7 +33,7 @@ impl Own {
             trust_domain: issuer.trust_domain().clone(),
             roots: Arc::new([CertificateDer::from(issuer.authorities().root().der().to_vec())]),
             crls: crls(&issuer),
-            answered: Some(SystemClock.now()),
+            answered: Some(IssuerClock(issuer.clock().clone()).now()),
             freshness: Freshness { stale_after: freshness.stale_after, expired_after: freshness.expired_after },
         }));
         Ok((Self { issuer, sender, renew_at }, receiver))
@@ -70,7 +70,7 @@ impl Own {
 
     fn replace(&self, change: impl FnOnce(&mut Material, &Issuer)) {
         let mut material = Material::clone(&self.sender.borrow());
-        material.answered = Some(SystemClock.now());
+        material.answered = Some(IssuerClock(self.issuer.clock().clone()).now());
         change(&mut material, &self.issuer);
         self.sender.send_replace(Arc::new(material));
     }
@@ -90,10 +90,27 @@ impl Own {
     }
 }
 
+/// The issuer's clock, as its verifier reads it.
+pub(super) struct IssuerClock(pub(super) Arc<dyn crate::clock::Clock>);
+
+impl Clock for IssuerClock {
+    #[allow(clippy::disallowed_methods, reason = "the monotonic clock has no other source")]
+    fn now(&self) -> Moment {
+        Moment { wall: self.0.now(), monotonic: std::time::Instant::now() }
+    }
+}
+
+impl std::fmt::Debug for IssuerClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IssuerClock")
+    }
+}
+
 type Certified = (Vec<CertificateDer<'static>>, Arc<PrivateKeyDer<'static>>, Timestamp);
 
 async fn certify(issuer: &Issuer) -> Result<Certified, Refusal> {
-    let internal = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, format!("no key for the issuer itself: {error}"));
+    let internal =
+        |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, format!("no key for the issuer itself: {error}"));
     let key = rcgen::KeyPair::generate().map_err(|error| internal(&error))?;
     let csr = rcgen::CertificateParams::default().serialize_request(&key).map_err(|error| internal(&error))?;
     let subject_key = issuer.issuance().subject_key(&pem("CERTIFICATE REQUEST", csr.der()))?;

@@ -1,1 +1,14 @@
-//! Stories.
+//! Stories: the real issuer, real sockets, a real database, told as its users would.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and has a clock"
+)]
+
+mod attestation;
+mod fixture;
+mod renewal;
+mod revocation;

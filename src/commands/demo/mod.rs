@@ -17,7 +17,7 @@ use super::{Context, Exit, Failure};
   chancery demo
   chancery demo --json
   chancery demo --folder ./demo")]
-pub struct Demo {
+pub(super) struct Demo {
     /// Where certificates and database stay; a new temporary folder if absent.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
@@ -25,7 +25,8 @@ pub struct Demo {
 
 impl Demo {
     pub(super) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
-        let folder = self.folder.unwrap_or_else(|| std::env::temp_dir().join(format!("chancery-demo-{}", std::process::id())));
+        let folder =
+            self.folder.unwrap_or_else(|| std::env::temp_dir().join(format!("chancery-demo-{}", std::process::id())));
         std::fs::create_dir_all(&folder).map_err(|error| Failure::here(format!("{}: {error}", folder.display())))?;
         let folder = folder.canonicalize().unwrap_or(folder);
         let mut told = Told { steps: Vec::new(), begun: Instant::now() };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chancery_agent::{CallError, Identity, Reply};
 use chancery_api::client::Client;
-use chancery_api::{Agent, JoinString, JoinTokenCreated, List, LogRecord, RevocationsAnswer, Service};
+use chancery_api::{Agent, JoinTokenCreated, List, LogRecord, RevocationsAnswer, Service};
 use chancery_identity::{Certificate, Leaf};
 use chancery_tlog::Record;
 use chancery_verifier::Credentials;
@@ -70,7 +70,9 @@ pub(super) async fn tell(folder: &Path, told: &mut Told) -> Result<Found, Untold
     told.begin("service", "the service starts: an axum router behind the verifier, rules deny by default");
     let address = service::start(service_identity.clone()).await?;
     let url = format!("https://localhost:{}", address.port());
-    told.say(&format!("{url}  GET /customers/{{id}} needs tools/call:crm/get_customer, POST /refunds needs tools/call:crm/refund"));
+    told.say(&format!(
+        "{url}  GET /customers/{{id}} needs tools/call:crm/get_customer, POST /refunds needs tools/call:crm/refund"
+    ));
     told.done();
 
     let calls = bot.http(&url)?;
@@ -94,6 +96,8 @@ pub(super) async fn tell(folder: &Path, told: &mut Told) -> Result<Found, Untold
     let error = service::call_as(&stranger, &service_identity, address).await?;
     told.say(&format!("refused in the handshake: {error}"));
     keep(&folder.join("foreign"), &stranger, &foreign)?;
+    // Its open connections first: a server that stops lets them finish.
+    drop((stranger, foreign_admin));
     foreign.stop().await;
     told.done();
 
@@ -135,15 +139,14 @@ pub(super) async fn tell(folder: &Path, told: &mut Told) -> Result<Found, Untold
     told.done();
 
     told.begin("log", "the log has all of it");
-    let list: List<LogRecord> = admin.get("/v1/admin/log?limit=500&count=true").await?.body;
-    for record in list.data.iter().rev() {
+    let list: List<LogRecord> = admin.get("/v1/admin/log?limit=500").await?.body;
+    for record in &list.data {
         told.say(&format!("{:>3}  {}", record.log_index, summary(record)));
     }
-    let log_entries = list.total.unwrap_or(list.data.len() as u64);
+    let log_entries = list.data.len() as u64;
     told.done();
 
     write_chain(folder, &issuer)?;
-    issuer.stop().await;
     tell_where(folder);
     Ok(Found {
         spiffe_id: renewed.spiffe_id.to_string(),
@@ -168,10 +171,9 @@ async fn start_issuer(folder: &Path, trust_domain: &str) -> Result<Server, Untol
 /// A join token from the administrator, and what a workload does with it.
 async fn join(folder: &Path, admin: &Client, kind: &str, name: &str) -> Result<Identity, Untold> {
     let token: JoinTokenCreated = admin.post("/v1/admin/join-tokens", &json!({ kind: name })).await?.body;
-    let join: JoinString = token.join.expose().parse()?;
     let state = folder.join("state").join(name);
     fs::create_dir_all(&state)?;
-    Ok(Identity::builder().join(join).state_dir(&state).start().await?)
+    Ok(Identity::builder().join(token.join).state_dir(&state).start().await?)
 }
 
 /// What the identity's certificate says now.
@@ -241,7 +243,13 @@ fn summary(record: &LogRecord) -> String {
     let Some(record) = record.record.as_deref().and_then(|text| Record::parse(text.as_bytes()).ok()) else {
         return "a record that cannot be read".into();
     };
-    format!("{}  {:<8}  {}  by {}", record.at, record.decision.action().as_str(), record.subjects.join(" "), record.actor)
+    format!(
+        "{}  {:<8}  {}  by {}",
+        record.at,
+        record.decision.action().as_str(),
+        record.subjects.join(" "),
+        record.actor
+    )
 }
 
 fn tell_where(folder: &Path) {

@@ -1,0 +1,214 @@
+//! An issuer in a folder of its own, and what stands around it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chancery::authority::Seal;
+use chancery::clock::{Clock, SystemClock};
+use chancery::config::{Config, SealSource};
+use chancery::server::Server;
+use chancery_api::client::{Client, ClientError};
+use chancery_api::{Issued, JoinTokenCreated, Problem};
+use chancery_identity::Timestamp;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+
+/// A running issuer. Its folder goes with it.
+pub(crate) struct Issuer {
+    pub(crate) server: Server,
+    pub(crate) admin: Client,
+    pub(crate) clock: Arc<Hands>,
+    folder: PathBuf,
+}
+
+/// The system's clock, moved by hand.
+#[derive(Default)]
+pub(crate) struct Hands(AtomicI64);
+
+impl Hands {
+    pub(crate) fn forward(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_millis(SystemClock.now().unix_millis() + self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl Issuer {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_, _| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config, &Path)) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::SeqCst);
+        let folder = std::env::temp_dir().join(format!("chancery-story-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let free = "127.0.0.1:0".parse().unwrap();
+        let mut config = Config::dev(folder.clone(), free, free).unwrap();
+        change(&mut config, &folder);
+        if let SealSource::File(path) = &config.seal {
+            Seal::create(path, &SystemRandom::new()).unwrap();
+        }
+        let clock = Arc::new(Hands::default());
+        let server = Server::start(config, clock.clone()).await.unwrap();
+        let admin = Client::over_unix_socket(folder.join("admin.sock"));
+        Self { server, admin, clock, folder }
+    }
+
+    /// A client with this certificate, or without one.
+    pub(crate) fn client(&self, held: Option<&Held>) -> Client {
+        let mut roots = rustls::RootCertStore::empty();
+        let root = self.server.issuer().authorities().root().der().to_vec();
+        roots.add(CertificateDer::from(root)).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match held {
+            None => builder.with_no_client_auth(),
+            Some(held) => builder.with_client_auth_cert(held.chain(), held.key.private()).unwrap(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let config = Arc::new(config);
+        // The issuer's own certificate names localhost.
+        let url = format!("https://localhost:{}", self.server.api().port());
+        Client::new(&url, move || config.clone()).unwrap()
+    }
+
+    pub(crate) async fn agent(&self, name: &str, scopes: &[&str]) {
+        let new = json!({"name": name, "owner": "team-finance", "scopes": scopes});
+        self.admin.post::<Value>("/v1/admin/agents", &new).await.unwrap();
+    }
+
+    pub(crate) async fn token(&self, name: &str, uses: u32) -> String {
+        let new = json!({"agent": name, "uses": uses});
+        let token: JoinTokenCreated = self.admin.post("/v1/admin/join-tokens", &new).await.unwrap().body;
+        token.token.to_string()
+    }
+
+    /// Attests with a join token.
+    pub(crate) async fn attest(&self, token: &str, key: Key) -> Result<Held, Problem> {
+        let evidence = json!({"method": "join_token", "token": token});
+        self.attest_by(evidence, key).await
+    }
+
+    pub(crate) async fn attest_by(&self, evidence: Value, key: Key) -> Result<Held, Problem> {
+        let request = json!({"evidence": evidence, "csr_pem": key.csr()});
+        let answer = self.client(None).post::<Issued>("/v1/attest", &request).await;
+        answer.map(|answer| Held { issued: answer.body, key }).map_err(problem)
+    }
+
+    /// A registered agent's first certificate.
+    pub(crate) async fn joined(&self, name: &str, scopes: &[&str]) -> Held {
+        self.agent(name, scopes).await;
+        let token = self.token(name, 1).await;
+        self.attest(&token, Key::draw()).await.unwrap()
+    }
+
+    pub(crate) async fn renew(&self, held: &Held, key: Key) -> Result<Held, Problem> {
+        let request = json!({"csr_pem": key.csr()});
+        let answer = self.client(Some(held)).post::<Issued>("/v1/certificates/renew", &request).await;
+        answer.map(|answer| Held { issued: answer.body, key }).map_err(problem)
+    }
+
+    pub(crate) async fn revoke(&self, request: Value) -> chancery_api::RevocationsAnswer {
+        self.admin.post("/v1/admin/revocations", &request).await.unwrap().body
+    }
+
+    /// Evidence that is a signature by a certificate's key.
+    pub(crate) async fn signed(&self, method: &str, name: &str, chain_pem: &str, shown: &Key, new: &Key) -> Value {
+        let challenge = self.client(None).post::<chancery_api::Challenge>("/v1/attest/challenge", &json!({})).await;
+        let nonce = challenge.unwrap().body.nonce;
+        self.sign(method, name, chain_pem, shown, new, &nonce)
+    }
+
+    pub(crate) fn sign(&self, method: &str, name: &str, chain_pem: &str, shown: &Key, new: &Key, nonce: &str) -> Value {
+        let trust_domain = self.server.issuer().trust_domain().as_str();
+        let preimage = chancery_api::binding_preimage(trust_domain, name, nonce, &sha256(&new.spki())).unwrap();
+        let signature = URL_SAFE_NO_PAD.encode(shown.sign(&sha256(&preimage)));
+        let mut evidence = json!({"method": method, "chain_pem": chain_pem, "nonce": nonce, "signature": signature});
+        if method == "x509pop" {
+            evidence["agent"] = name.into();
+        }
+        evidence
+    }
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The refusal; any other failure is the test's.
+pub(crate) fn problem(error: ClientError) -> Problem {
+    error.problem().cloned().unwrap_or_else(|| panic!("wanted a problem document, got {error}"))
+}
+
+/// A certificate and its key.
+pub(crate) struct Held {
+    pub(crate) issued: Issued,
+    pub(crate) key: Key,
+}
+
+impl Held {
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(self.issued.chain_pem.as_bytes()).map(Result::unwrap).collect()
+    }
+
+    pub(crate) fn serial(&self) -> String {
+        self.issued.certificate.serial.to_string()
+    }
+
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        self.issued.certificate.scopes.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// A P-256 key.
+#[derive(Clone)]
+pub(crate) struct Key(Arc<rcgen::KeyPair>);
+
+impl Key {
+    pub(crate) fn draw() -> Self {
+        Self(Arc::new(rcgen::KeyPair::generate().unwrap()))
+    }
+
+    pub(crate) fn pair(&self) -> &rcgen::KeyPair {
+        &self.0
+    }
+
+    pub(crate) fn csr(&self) -> String {
+        rcgen::CertificateParams::default().serialize_request(&*self.0).unwrap().pem().unwrap()
+    }
+
+    pub(crate) fn private(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.0.serialize_der()).into()
+    }
+
+    pub(crate) fn spki(&self) -> Vec<u8> {
+        use rcgen::PublicKeyData;
+        self.0.subject_public_key_info()
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let rng = SystemRandom::new();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &self.0.serialize_der(), &rng).unwrap();
+        key.sign(&rng, message).unwrap().as_ref().to_vec()
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().try_into().unwrap()
+}
