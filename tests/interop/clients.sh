@@ -27,6 +27,8 @@ install() {
     for wanted in "$@"; do
         command -v "${wanted%%=*}" >/dev/null || missing+=("${wanted#*=}")
     done
+    # Debian keeps this part of Python apart.
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     [ "${#missing[@]}" -eq 0 ] && return
     echo "installing ${missing[*]}"
     # Nothing is to listen because it was installed.
@@ -56,7 +58,7 @@ install_python() {
 
 export PATH=$PATH:/usr/sbin:/usr/local/go/bin
 install openssl=openssl certtool=gnutls-bin vfychain=libnss3-tools go=golang-go javac=default-jdk-headless \
-    python3=python3-venv node=nodejs curl=curl nginx=nginx-light
+    python3=python3 node=nodejs curl=curl nginx=nginx-light
 install_python
 
 cargo run -q --locked -p chancery-testkit --example interop_folder -- "$OWN"

@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH=$PATH:/usr/local/go/bin
-command -v go >/dev/null || { echo "tlog.sh needs go 1.21 or newer on the PATH, or in /usr/local/go/bin" >&2; exit 1; }
+[[ $(go env GOVERSION 2>/dev/null) =~ ^go1\.(2[1-9]|[3-9][0-9]) ]] ||
+    { echo "tlog.sh needs go 1.21 or newer on the PATH, or in /usr/local/go/bin" >&2; exit 1; }
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
