@@ -51,7 +51,7 @@ impl Own {
                         return;
                     }
                     entries.borrow_and_update();
-                    verifier.set_entries(self.issuer.store().state().in_force_after(0).into());
+                    verifier.set_entries(&self.issuer.store().state().in_force_after(0));
                     continue;
                 }
                 changed = published.changed() => {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chancery_identity::Timestamp;
+use proptest::prelude::*;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer, UnixTime};
 use serde::Deserialize;
 
+use crate::authority::Authority;
 use crate::chain::{Anchors, Usage};
-use crate::revocation::{Issuers, Revocations};
+use crate::revocation::{Crl, Issuers, Revocations};
 use crate::{Freshness, Knowledge, Material, Moment};
 
 #[derive(Deserialize)]
@@ -262,4 +264,37 @@ fn verdicts_are_the_expected_ones_but_for_those_listed() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(stricter, STRICTER_THAN_WEBPKI);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+    /// The bodies of the fuzz targets for the two readers of this crate.
+    #[test]
+    fn readers_stand_any_bytes(mut der in whole(), at in any::<proptest::sample::Index>(), byte: u8, cut: bool) {
+        let at = at.index(der.len());
+        if cut {
+            der.truncate(at);
+            prop_assert!(Crl::read(&der).is_err() && Authority::read(&der).is_err());
+        } else {
+            der[at] = byte;
+            let _ = Authority::read(&der);
+            if let Ok(crl) = Crl::read(&der) {
+                let sound = crl.check_entries().is_ok();
+                prop_assert!(!sound || crl.serials().count() <= der.len());
+            }
+        }
+    }
+}
+
+/// A CRL or a certificate.
+fn whole() -> impl Strategy<Value = Vec<u8>> {
+    let mut ders: Vec<Vec<u8>> = Vec::new();
+    for case in cases() {
+        ders.extend(case.crls.iter().map(|base64| crl(base64).to_vec()));
+        ders.extend(
+            case.roots.iter().take(1).map(|base64| certificate(base64).to_vec()).filter(|der| der.len() < 2048),
+        );
+    }
+    proptest::sample::select(ders)
 }

@@ -81,8 +81,8 @@ impl State {
     }
 
     /// The same, with other entries in force.
-    pub(crate) fn with_entries(&self, entries: Arc<[Revocation]>) -> Self {
-        let revocations = self.revocations.with_entries(entries);
+    pub(crate) fn with_entries(&self, in_force: &[Revocation]) -> Self {
+        let revocations = self.revocations.with_entries(in_force);
         Self { generation: self.generation + 1, revocations, ..self.copy() }
     }
 

@@ -146,7 +146,7 @@ impl Verifier {
 
     /// Replaces the revocation entries in force that stand beside the CRLs: the issuer's own, ahead of the next CRL.
     /// Connections of peers that they hit are cut before this returns.
-    pub fn set_entries(&self, in_force: Arc<[Revocation]>) {
+    pub fn set_entries(&self, in_force: &[Revocation]) {
         let _renewing = self.0.renewing.lock().unwrap_or_else(PoisonError::into_inner);
         let present = self.0.state.load_full();
         self.publish(&present, present.with_entries(in_force));

@@ -275,15 +275,15 @@ async fn entries_in_force_count_beside_the_crls() {
     let echo = service.echo(Default::default()).await;
     let (_, agent) = service.agent();
     let mut stream = visit(echo.address, &agent).await.unwrap();
-    service.verifier.set_entries([entry("owner:somebody-else", Effect::Retire)].into());
+    service.verifier.set_entries(&[entry("owner:somebody-else", Effect::Retire)]);
     common::round_trip(&mut stream).await.unwrap();
-    service.verifier.set_entries([entry("agent:invoice-bot", Effect::Suspend)].into());
+    service.verifier.set_entries(&[entry("agent:invoice-bot", Effect::Suspend)]);
     closed(&mut stream).await;
     visit(echo.address, &agent).await.unwrap_err();
     // Newer CRLs leave the entries alone; a resume takes them out.
     service.verifier.renew(&service.revoking(&[])).unwrap();
     visit(echo.address, &agent).await.unwrap_err();
-    service.verifier.set_entries(Arc::default());
+    service.verifier.set_entries(&[]);
     visit(echo.address, &agent).await.unwrap();
 }
 

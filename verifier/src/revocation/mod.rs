@@ -1,6 +1,7 @@
 //! What is known of revocations: CRLs, each verified once, and the index that a request asks.
 
 mod crl;
+mod entries;
 mod index;
 
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use crate::{Denial, Freshness, Knowledge, Material, Moment, Peer};
 
 pub use crl::CrlRefused;
 pub(crate) use crl::{Crl, CrlNumber};
+use entries::Entries;
 use index::Index;
 
 /// All that is known of revocations as of one moment. Never changes: a newer one replaces it.
 #[derive(Clone, Debug)]
 pub(crate) struct Revocations {
     published: Vec<Arc<Published>>,
-    entries: Arc<[Revocation]>,
+    entries: Arc<Entries>,
     /// The CRLs this was made from.
     crls: Arc<[CertificateRevocationListDer<'static>]>,
     answered: Option<Moment>,
@@ -96,8 +98,8 @@ impl Revocations {
     }
 
     /// The same, with other entries in force.
-    pub(crate) fn with_entries(&self, entries: Arc<[Revocation]>) -> Self {
-        Self { entries, ..self.clone() }
+    pub(crate) fn with_entries(&self, in_force: &[Revocation]) -> Self {
+        Self { entries: Arc::new(Entries::new(in_force)), ..self.clone() }
     }
 
     fn take_all(&mut self, issuers: &Issuers<'_>, now: Moment) -> bool {
@@ -159,7 +161,7 @@ impl Revocations {
                 return Err(ancestor.into());
             }
         }
-        if self.entries.iter().any(|entry| entry.hits(peer.certificate())) {
+        if self.entries.hit(peer.certificate()) {
             return Err(Denial::Revoked(peer.serial()));
         }
         Ok(())
