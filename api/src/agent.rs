@@ -239,3 +239,106 @@ pub(crate) fn replace<T>(field: &mut T, sent: Option<T>) {
         *field = sent;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn agent() -> Agent {
+        let scopes = ["tools/call:crm/get_customer", "tools/call:crm/list"].map(|scope| scope.parse().unwrap());
+        Agent {
+            name: "bot".parse().unwrap(),
+            owner: "team".parse().unwrap(),
+            description: String::new(),
+            labels: BTreeMap::new(),
+            scopes: ScopeSet::new(scopes).unwrap(),
+            ceiling: None,
+            roles: Vec::new(),
+            attestation: vec![AttestationRule::JOIN_TOKEN],
+            ttl_s: 3600,
+            max_instances: 20,
+            dns: Vec::new(),
+            shared: false,
+            state: State::Active,
+            revision: 3,
+            created_at: Timestamp::from_unix_seconds(0),
+            created_by: Actor::Issuer,
+            log_index: 7,
+        }
+    }
+
+    fn patched(patch: Value) -> Agent {
+        serde_json::from_value::<AgentPatch>(patch).unwrap().apply(agent()).unwrap()
+    }
+
+    fn texts<T: ToString>(members: &[T]) -> Vec<String> {
+        members.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names_and_nothing_else() {
+        assert_eq!(patched(json!({})), agent());
+        let owner: Name = "others".parse().unwrap();
+        assert_eq!(patched(json!({ "owner": "others", "ttl_s": 600 })), Agent { owner, ttl_s: 600, ..agent() });
+    }
+
+    #[test]
+    fn scopes_are_added_removed_and_replaced() {
+        let changed = patched(json!({
+            "add_scopes": ["tools/call:crm/refund", "tools/call:crm/list"],
+            "remove_scopes": ["tools/call:crm/get_customer", "tools/call:crm/never_held"],
+        }));
+        assert_eq!(texts(&changed.scopes), ["tools/call:crm/list", "tools/call:crm/refund"]);
+        let replaced = patched(json!({ "scopes": ["a:b/c"], "add_scopes": ["a:b/d"] }));
+        assert_eq!(texts(&replaced.scopes), ["a:b/c", "a:b/d"]);
+    }
+
+    #[test]
+    fn a_ceiling_begins_from_what_is_held_and_null_ends_it() {
+        let begun = patched(json!({ "add_ceiling": ["tools/call:billing/*"] })).ceiling.unwrap();
+        assert_eq!(
+            texts(&begun),
+            ["tools/call:billing/*", "tools/call:crm/get_customer", "tools/call:crm/list"],
+            "adding to what was unlimited by its own scopes must not take them away"
+        );
+        let set = patched(json!({ "ceiling": ["tools/call:crm/*"] }));
+        assert_eq!(texts(set.ceiling.as_ref().unwrap()), ["tools/call:crm/*"]);
+        let ended: AgentPatch = serde_json::from_value(json!({ "ceiling": null })).unwrap();
+        assert!(ended.touches_ceiling());
+        assert_eq!(serde_json::to_value(&ended).unwrap(), json!({ "ceiling": null }));
+        assert_eq!(ended.apply(set).unwrap().ceiling, None);
+        assert!(!AgentPatch::default().touches_ceiling());
+    }
+
+    #[test]
+    fn what_was_not_sent_agrees_and_what_was_sent_must_be_equal() {
+        let new = |fields: Value| {
+            let mut new = json!({ "name": "bot", "owner": "team", "scopes": agent().scopes });
+            new.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            serde_json::from_value::<NewAgent>(new).unwrap().agrees_with(&agent())
+        };
+        assert!(new(json!({})));
+        assert!(new(json!({ "ttl_s": 3600, "max_instances": 20, "attestation": [{ "method": "join_token" }] })));
+        for other in [
+            json!({ "owner": "others" }),
+            json!({ "scopes": [] }),
+            json!({ "ceiling": ["a:b/c"] }),
+            json!({ "ttl_s": 60 }),
+            json!({ "attestation": [] }),
+            json!({ "labels": { "env": "prod" } }),
+        ] {
+            assert!(!new(other.clone()), "{other}");
+        }
+    }
+
+    #[test]
+    fn requests_refuse_unknown_fields_and_answers_survive_new_ones() {
+        assert!(serde_json::from_value::<AgentPatch>(json!({ "add_scope": [] })).is_err());
+        assert!(serde_json::from_value::<NewAgent>(json!({ "name": "a", "owner": "b", "state": "active" })).is_err());
+        let mut answer = serde_json::to_value(agent()).unwrap();
+        answer.as_object_mut().unwrap().insert("later".into(), json!(1));
+        assert_eq!(serde_json::from_value::<Agent>(answer).unwrap(), agent());
+    }
+}

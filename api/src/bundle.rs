@@ -182,3 +182,108 @@ impl fmt::Display for BundleError {
 }
 
 impl std::error::Error for BundleError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate's outline: all that the walk to the key looks at.
+    fn certificate(algorithm: &[u8], curve: Option<&[u8]>, key: &[u8]) -> Vec<u8> {
+        let mut writer = der::Writer::new();
+        writer.nested(der::SEQUENCE, |w| {
+            w.nested(der::SEQUENCE, |w| {
+                w.nested(context_constructed(0), |w| {
+                    w.unsigned_64(2);
+                });
+                w.unsigned_64(7);
+                for _ in 0..4 {
+                    w.nested(der::SEQUENCE, |_| {});
+                }
+                w.nested(der::SEQUENCE, |w| {
+                    w.nested(der::SEQUENCE, |w| {
+                        w.oid(algorithm);
+                        if let Some(curve) = curve {
+                            w.oid(curve);
+                        }
+                    });
+                    w.bits(key);
+                });
+            });
+        });
+        writer.finish()
+    }
+
+    fn point(len: usize) -> Vec<u8> {
+        [&[4][..], &vec![1; len], &vec![2; len]].concat()
+    }
+
+    fn jwk(certificate: &[u8]) -> Result<Jwk, BundleError> {
+        Bundle::new(1, 300, [certificate]).map(|bundle| bundle.keys.into_iter().next().unwrap())
+    }
+
+    #[test]
+    fn each_kind_of_key_has_its_form() {
+        for (curve, name, len) in [(P256, "P-256", 32), (P384, "P-384", 48), (P521, "P-521", 66)] {
+            let key = jwk(&certificate(EC_PUBLIC_KEY, Some(curve), &point(len))).unwrap();
+            assert_eq!((key.kty.as_str(), key.crv.as_deref()), ("EC", Some(name)));
+            assert_eq!(key.x, Some(URL_SAFE_NO_PAD.encode(vec![1; len])));
+            assert_eq!(key.y, Some(URL_SAFE_NO_PAD.encode(vec![2; len])));
+        }
+        let key = jwk(&certificate(ED25519, None, &[9; 32])).unwrap();
+        assert_eq!((key.kty.as_str(), key.crv.as_deref(), key.y), ("OKP", Some("Ed25519"), None));
+        let mut rsa = der::Writer::new();
+        rsa.nested(der::SEQUENCE, |w| {
+            w.unsigned(&[0xc0, 1]).unsigned_64(65_537);
+        });
+        let key = jwk(&certificate(RSA_ENCRYPTION, None, &rsa.finish())).unwrap();
+        assert_eq!((key.kty.as_str(), key.n.as_deref(), key.e.as_deref()), ("RSA", Some("wAE"), Some("AQAB")));
+    }
+
+    #[test]
+    fn what_has_no_form_is_refused() {
+        for (algorithm, curve, key) in [
+            (EC_PUBLIC_KEY, None, point(32)),
+            (EC_PUBLIC_KEY, Some(P384), point(32)),
+            (EC_PUBLIC_KEY, Some(ED25519), point(32)),
+            (EC_PUBLIC_KEY, Some(P256), vec![2; 33]),
+            (P256, None, vec![1]),
+        ] {
+            assert_eq!(jwk(&certificate(algorithm, curve, &key)), Err(BundleError::Key));
+        }
+        let whole = certificate(ED25519, None, &[9; 32]);
+        assert!(matches!(jwk(&[whole.as_slice(), &[0]].concat()), Err(BundleError::Der(_))));
+        for len in 0..whole.len() {
+            assert!(jwk(whole.get(..len).unwrap()).is_err());
+        }
+    }
+
+    #[test]
+    fn no_member_is_written_that_the_specification_does_not_know() {
+        let bundle = Bundle::new(7, 300, [certificate(ED25519, None, &[9; 32]).as_slice()]).unwrap();
+        let json = serde_json::to_value(&bundle).unwrap();
+        let members = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(members(&json), ["keys", "spiffe_refresh_hint", "spiffe_sequence"]);
+        assert_eq!(members(&json["keys"][0]), ["crv", "kty", "use", "x", "x5c"]);
+    }
+
+    #[test]
+    fn reads_what_others_write() {
+        let root = STANDARD.encode("root");
+        let second = STANDARD.encode("second");
+        let text = format!(
+            r#"{{"spiffe_sequence":18446744073709551615,"x":1,"keys":[
+                {{"kty":"EC","use":"x509-svid","x5c":["{root}","{second}"],"kid":"a","later":{{}}}},
+                {{"kty":"EC","use":"x509-svid"}},
+                {{"kty":"EC","use":"X509-SVID","x5c":["{second}"]}},
+                {{"kty":"EC","use":"jwt-svid","kid":"b"}},
+                {{"kty":"EC","x5c":["{second}"]}},
+                {{"kty":7,"use":"x509-svid","x5c":["{second}"]}}
+            ]}}"#
+        );
+        let bundle: Bundle = serde_json::from_str(&text).unwrap();
+        assert_eq!(bundle.spiffe_sequence, Some(u64::MAX));
+        assert_eq!(bundle.certificates().collect::<Vec<_>>(), [b"root"]);
+        assert!(serde_json::from_str::<Bundle>("{}").is_err(), "keys must be present");
+        assert_eq!(serde_json::from_str::<Bundle>(r#"{"keys":[]}"#).unwrap().certificates().count(), 0);
+    }
+}

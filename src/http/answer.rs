@@ -13,6 +13,7 @@ use chancery_api::{
 use chancery_identity::RequestId;
 use serde::Serialize;
 
+use crate::config::Config;
 use crate::issuance::Outcome;
 use crate::refusal::{Code, Refusal};
 use crate::registry::Registration;
@@ -161,13 +162,13 @@ pub(super) fn refusal_in(response: &axum::response::Response) -> Option<&Refusal
 /// Renders the refusal that waits in a response, if one does. Headers of the response stay.
 pub(super) fn render(
     mut response: axum::response::Response,
-    public_url: &str,
+    config: &Config,
     path: &str,
     request_id: RequestId,
 ) -> axum::response::Response {
     let Some(Waiting(refusal)) = response.extensions_mut().remove::<Waiting>() else { return response };
     let retry_after = refusal.retry_after_s();
-    let problem = refusal.into_problem(public_url, Some(path.to_owned()), Some(request_id));
+    let problem = refusal.into_problem(&config.public_url.to_string(), Some(path.to_owned()), Some(request_id));
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     let (mut head, _) = response.into_parts();
     head.headers.remove(CONTENT_LENGTH);

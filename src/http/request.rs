@@ -16,10 +16,9 @@ use super::answer::{refusal_in, render};
 
 /// Around every route and around what is no route.
 pub(super) async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let public_url = app.config().public_url.to_string();
     let request_id = match app.request_id() {
         Ok(request_id) => request_id,
-        Err(refusal) => return render(refusal.into_response(), &public_url, "", RequestId::from_bytes([0; 16])),
+        Err(refusal) => return render(refusal.into_response(), app.config(), "", RequestId::from_bytes([0; 16])),
     };
     request.extensions_mut().insert(request_id);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -37,7 +36,7 @@ pub(super) async fn identify(State(app): State<App>, mut request: Request, next:
     } else {
         tracing::debug!(%request_id, %method, path, status = response.status().as_u16(), "answered");
     }
-    let mut response = render(response, &public_url, &path, request_id);
+    let mut response = render(response, app.config(), &path, request_id);
     if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
         response.headers_mut().insert("request-id", value);
     }

@@ -462,6 +462,98 @@ async fn a_lost_answer_can_be_asked_for_again_and_a_spent_token_cannot_be_used_a
 }
 
 #[tokio::test]
+async fn a_certificate_is_renewed_once_and_with_a_new_key() {
+    let world = World::new().await;
+    world.agent("bot", &[]).await;
+    let token = world.join_token(Subject::Agent("bot".parse().unwrap())).await.token;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let body = json!({ "evidence": { "method": "join_token", "token": token }, "csr_pem": csr_of(&key) });
+    let issued: Issued = serde_json::from_value(world.post(anonymous(), "/v1/attest", body).await.body).unwrap();
+    let holder = by(&world.peer(&issued, &key));
+    let renew = "/v1/certificates/renew";
+    let same_key = world.post(holder.clone(), renew, json!({ "csr_pem": csr_of(&key) })).await;
+    assert_eq!((same_key.status.as_u16(), same_key.code()), (422, "key-reused"));
+    let next = json!({ "csr_pem": csr() });
+    let renewed = world.post(holder.clone(), renew, next.clone()).await;
+    assert_eq!(renewed.status, StatusCode::CREATED, "{renewed:?}");
+    assert_eq!(renewed.body["certificate"]["spiffe_id"], issued.certificate.spiffe_id.to_string());
+    let again = world.post(holder.clone(), renew, next).await;
+    assert_eq!((again.status, &again.body["certificate"]), (StatusCode::OK, &renewed.body["certificate"]));
+    // Somebody else has the old key: both are stopped.
+    let forked = world.post(holder.clone(), renew, json!({ "csr_pem": csr() })).await;
+    assert_eq!((forked.status.as_u16(), forked.code()), (403, "lineage-forked"));
+    assert_eq!(world.get(holder, "/v1/whoami").await.code(), "certificate-revoked");
+}
+
+#[tokio::test]
+async fn a_holder_ends_its_own_certificate_and_no_other() {
+    let world = World::new().await;
+    let (bot, other) = (world.agent("bot", &[]).await, world.agent("other", &[]).await);
+    let revoke = |peer: &Peer| format!("/v1/certificates/{}/revoke", peer.serial());
+    let told = world.call(by(&bot), Method::POST, &revoke(&other), None).await;
+    assert_eq!((told.status, told.code()), (StatusCode::NOT_FOUND, "not-found"));
+    let told = world.post(by(&bot), &revoke(&bot), json!({ "reason": "superseded" })).await;
+    assert_eq!(
+        (told.status, &told.body["revocations"][0]["reason"]),
+        (StatusCode::CREATED, &json!("superseded")),
+        "{told:?}"
+    );
+    assert_eq!(world.get(by(&bot), "/v1/whoami").await.code(), "certificate-revoked");
+    assert_eq!(world.get(by(&other), "/v1/whoami").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn certificates_are_found_by_what_they_say_page_by_page() {
+    let world = World::new().await;
+    for (name, scopes) in [("a", &["tools/call:crm/*"][..]), ("b", &["tools/call:crm/refund"]), ("c", &[])] {
+        world.agent(name, scopes).await;
+    }
+    world.service("crm").await;
+    let found = async |query: &str| {
+        let told = world.get(LOCAL, &format!("/v1/admin/certificates?{query}")).await;
+        let names = told.body["data"].as_array().unwrap().iter().map(|certificate| {
+            certificate.get("agent").or(certificate.get("service")).unwrap().as_str().unwrap().to_owned()
+        });
+        (names.collect::<Vec<_>>(), told.body["next_cursor"].clone())
+    };
+    assert_eq!(found("").await.0, ["crm", "c", "b", "a"]);
+    assert_eq!(found("scope=tools/call:crm/refund").await.0, ["b", "a"]);
+    assert_eq!(found("agent=c").await.0, ["c"]);
+    assert_eq!(found("service=crm&state=valid").await.0, ["crm"]);
+    assert_eq!(found("state=revoked").await.0, Vec::<String>::new());
+    assert_eq!(found("owner=nobody").await.0, Vec::<String>::new());
+    assert_eq!(found("valid_at=2020-01-01T00:00:00Z").await.0, Vec::<String>::new());
+    let (first, cursor) = found("limit=3").await;
+    assert_eq!(first, ["crm", "c", "b"]);
+    let (rest, end) = found(&format!("limit=3&cursor={}", cursor.as_str().unwrap())).await;
+    assert_eq!((rest, end), (vec!["a".to_owned()], Value::Null));
+
+    let instances = world.get(LOCAL, "/v1/admin/instances?limit=2").await.body;
+    assert_eq!(instances["data"].as_array().unwrap().len(), 2, "{instances}");
+    let id = instances["data"][0]["id"].as_str().unwrap();
+    assert_eq!(world.get(LOCAL, &format!("/v1/admin/instances/{id}")).await.body, instances["data"][0]);
+    let query = format!("instance={id}");
+    assert_eq!(found(&query).await.0, ["c"]);
+}
+
+#[tokio::test]
+async fn the_bundle_holds_the_root_that_join_strings_pin() {
+    let world = World::new().await;
+    world.agent("bot", &[]).await;
+    let told = world.get(anonymous(), "/v1/bundle").await;
+    let bundle: chancery_api::Bundle = serde_json::from_value(told.body).unwrap();
+    let roots: Vec<Vec<u8>> = bundle.certificates().collect();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &roots[0]);
+    assert_eq!((roots.len(), digest.as_ref()), (1, &world.issuer.root_pin().bytes()[..]));
+    let made = world.post(LOCAL, "/v1/admin/join-tokens", json!({ "agent": "bot" })).await;
+    let join: chancery_api::JoinString = made.body["join"].as_str().unwrap().parse().unwrap();
+    assert_eq!((join.pin(), join.issuer()), (world.issuer.root_pin(), "https://127.0.0.1:8443"));
+    // Nobody sees the secret again.
+    let listed = world.get(LOCAL, "/v1/admin/join-tokens").await.body.to_string();
+    assert!(!listed.contains("chj_"), "{listed}");
+}
+
+#[tokio::test]
 async fn the_unauthenticated_write_nothing_and_are_limited() {
     let rates = Rates { peer_per_s: 3.try_into().unwrap(), ..Rates::default() };
     let world = World::with(rates).await;
