@@ -8,7 +8,9 @@
     reason = "a test fails by panicking, and has a clock"
 )]
 
+mod agent;
 mod attestation;
 mod fixture;
+mod program;
 mod renewal;
 mod revocation;
