@@ -66,7 +66,7 @@ struct Fields {
     #[arg(long, value_name = "N")]
     max_instances: Option<u32>,
     /// Let all instances share one SPIFFE ID.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     shared: Option<bool>,
 }
 

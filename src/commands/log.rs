@@ -2,19 +2,26 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use chancery_api::LogRecord;
 use chancery_identity::der::{self, Reader};
 use chancery_identity::{Serial, oid};
 use chancery_tlog::{Audit, Finding, Logged, Report};
 
+use super::output::Width::{Always, Wide};
+use super::output::{Column, Record};
 use super::{Context, Exit, Failure};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::store::{Authority, Query, Store};
 
+const PATH: &str = "/v1/admin/log";
+/// How often to look for new entries.
+const FOLLOW: Duration = Duration::from_secs(1);
 /// Rows read at a time.
 const PAGE: u32 = 1000;
 /// The database of `serve --dev`, from the folder it was started in.
@@ -22,6 +29,12 @@ const DEV_DATABASE: &str = "chancery-dev/chancery.db";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
+    /// Show the newest entries, oldest of them first.
+    #[command(after_help = "Examples:
+  chancery log tail
+  chancery log tail -n 200 --follow
+  chancery log tail -o jsonl --from 0 -n 500")]
+    Tail(Tail),
     /// Recompute the log from the database and hold it against certificates and CRLs; the issuer need not run.
     #[command(after_help = "Examples:
   chancery log verify
@@ -33,9 +46,75 @@ pub(crate) enum LogCommand {
 impl LogCommand {
     pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
         match self {
+            Self::Tail(tail) => tail.run(context).await,
             Self::Verify(verify) => verify.run(context).await,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// How many entries, 1 to 500.
+    #[arg(short = 'n', long = "lines", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
+    lines: u16,
+    /// From this position on, in place of the newest.
+    #[arg(long, value_name = "POSITION")]
+    from: Option<u64>,
+    /// Go on with what is appended.
+    #[arg(short, long)]
+    follow: bool,
+}
+
+impl Tail {
+    async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
+        let issuer = context.issuer().await?;
+        let from = self.from.map_or_else(String::new, |from| format!("&from={from}"));
+        let mut page = issuer.list::<LogRecord>(&format!("{PATH}?limit={}{from}", self.lines)).await?;
+        if self.from.is_none() {
+            page.value.data.reverse();
+            if let Some(data) = page.body.get_mut("data").and_then(serde_json::Value::as_array_mut) {
+                data.reverse();
+            }
+        }
+        let mut next = self.from.unwrap_or(0);
+        loop {
+            context.output.list(&page.body, &page.value.data);
+            next = page.value.data.last().map_or(next, |last| last.log_index + 1);
+            if !self.follow {
+                return Ok(Exit::Done);
+            }
+            while {
+                page = issuer.list::<LogRecord>(&format!("{PATH}?limit=500&from={next}")).await?;
+                page.value.data.is_empty()
+            } {
+                tokio::time::sleep(FOLLOW).await;
+            }
+        }
+    }
+}
+
+impl Record for LogRecord {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column("LOG", Always, |entry| entry.log_index.to_string()),
+        Column("AT", Always, |entry| of(entry, |record| record.at.to_string())),
+        Column("ACTION", Always, |entry| of(entry, |record| record.decision.action().to_string())),
+        Column("BY", Always, |entry| of(entry, |record| record.actor.to_string())),
+        Column("ABOUT", Always, |entry| of(entry, |record| record.subjects.join(" "))),
+        Column("REQUEST", Wide, |entry| {
+            of(entry, |record| record.request_id.map(|id| id.to_string()).unwrap_or_default())
+        }),
+        Column("COMMITMENT", Wide, |entry| entry.commitment.clone()),
+    ];
+
+    fn id(&self) -> String {
+        self.log_index.to_string()
+    }
+}
+
+/// A field of an entry's record; `-` once the record is deleted.
+fn of(entry: &LogRecord, field: impl Fn(&chancery_tlog::Record) -> String) -> String {
+    let record = entry.record.as_ref().and_then(|record| chancery_tlog::Record::parse(record.as_bytes()).ok());
+    record.map_or_else(|| "-".to_owned(), |record| field(&record))
 }
 
 #[derive(Debug, Args)]

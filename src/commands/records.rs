@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use chancery_api::client::with_query;
 use chancery_api::{AuthorityEntry, CertificateView, Instance, RevocationView, SystemEntry, Whoami};
-use chancery_identity::{KeyId, Name, RevocationId, Scope, Serial, System, Timestamp};
+use chancery_identity::{KeyId, Name, RevocationId, Scope, Serial, System, Target, Timestamp};
 
 use super::output::Record;
 use super::views::joined;
@@ -141,6 +141,12 @@ pub(crate) struct CertificateFilters {
     /// Only those of this agent.
     #[arg(long)]
     agent: Option<Name>,
+    /// Only those of this service.
+    #[arg(long)]
+    service: Option<Name>,
+    /// Only those of this administrator.
+    #[arg(long)]
+    admin: Option<Name>,
     /// Only those of this owner.
     #[arg(long)]
     owner: Option<Name>,
@@ -167,10 +173,22 @@ impl Certificates {
     pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
         match self {
             Self::List(filters) => {
-                let CertificateFilters { agent, owner, instance, scope, state, valid_at, issued_after, page } =
-                    *filters;
+                let CertificateFilters {
+                    agent,
+                    service,
+                    admin,
+                    owner,
+                    instance,
+                    scope,
+                    state,
+                    valid_at,
+                    issued_after,
+                    page,
+                } = *filters;
                 let filters = [
                     ("agent", agent.map(|name| name.to_string())),
+                    ("service", service.map(|name| name.to_string())),
+                    ("admin", admin.map(|name| name.to_string())),
                     ("owner", owner.map(|name| name.to_string())),
                     ("instance", instance.map(|id| id.to_string())),
                     ("scope", scope.map(|scope| scope.to_string())),
@@ -188,8 +206,19 @@ impl Certificates {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Revocations {
     /// List revocations, newest first.
-    #[command(after_help = "Examples:\n  chancery revocations list\n  chancery revocations list -o jsonl --limit 500")]
-    List(Page),
+    #[command(after_help = "Examples:
+  chancery revocations list --state in_force
+  chancery revocations list --target agent:invoice-bot")]
+    List {
+        /// Only those that name exactly this.
+        #[arg(long)]
+        target: Option<Target>,
+        /// Only those that stand so.
+        #[arg(long, value_parser = ["in_force", "resumed"])]
+        state: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
     /// Show one revocation.
     #[command(after_help = "Examples:\n  chancery revocations get rv_01936f30000070008000000000000001")]
     Get {
@@ -201,7 +230,10 @@ pub(crate) enum Revocations {
 impl Revocations {
     pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
         match self {
-            Self::List(page) => list::<RevocationView>(context, "/v1/admin/revocations", &page, &[]).await,
+            Self::List { target, state, page } => {
+                let filters = [("target", target.map(|target| target.to_string())), ("state", state)];
+                list::<RevocationView>(context, "/v1/admin/revocations", &page, &filters).await
+            }
             Self::Get { id } => get::<RevocationView>(context, &format!("/v1/admin/revocations/{id}")).await,
         }
     }

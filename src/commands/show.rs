@@ -26,15 +26,14 @@ impl Show {
     pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
         let issuer = context.issuer().await?;
         let any = self.any.trim();
-        for (prefix, place) in [("rv_", "revocations"), ("jt_", "join-tokens"), ("tk_", "api-tokens")] {
-            if any.starts_with(prefix) {
-                let path = format!("/v1/admin/{place}/{any}");
-                return match prefix {
-                    "rv_" => show_revocation(context, &issuer, &path).await,
-                    "jt_" => show::<JoinToken>(context, &issuer, &path).await.map(|_| Exit::Done),
-                    _ => show::<ApiToken>(context, &issuer, &path).await.map(|_| Exit::Done),
-                };
-            }
+        if any.starts_with("rv_") {
+            return show_revocation(context, &issuer, &format!("/v1/admin/revocations/{any}")).await;
+        }
+        if any.starts_with("jt_") {
+            return show_listed::<JoinToken>(context, &issuer, "/v1/admin/join-tokens", any).await;
+        }
+        if any.starts_with("tk_") {
+            return show_listed::<ApiToken>(context, &issuer, "/v1/admin/api-tokens", any).await;
         }
         match any.parse::<Target>() {
             Ok(target) => show_target(context, &issuer, &target).await,
@@ -128,6 +127,23 @@ async fn show<T: Record>(context: &Context<'_>, issuer: &Issuer, path: &str) -> 
     let answer = issuer.get::<T>(path).await?;
     context.output.record(&answer.body, &answer.value, None);
     Ok(answer.value)
+}
+
+/// What has no place of its own is looked up in its list.
+async fn show_listed<T: Record>(context: &Context<'_>, issuer: &Issuer, path: &str, id: &str) -> Result<Exit, Failure> {
+    let mut cursor = String::new();
+    loop {
+        let page = issuer.list::<T>(&format!("{path}?limit=500{cursor}")).await?;
+        if let Some(at) = page.value.data.iter().position(|record| record.id() == id) {
+            let body = page.body.get("data").and_then(|data| data.get(at)).cloned().unwrap_or_default();
+            page.value.data.iter().skip(at).take(1).for_each(|record| context.output.record(&body, record, None));
+            return Ok(Exit::Done);
+        }
+        let Some(next) = page.value.next_cursor else {
+            return Err(Failure::not_found(format!("there is no {id}")));
+        };
+        cursor = format!("&cursor={next}");
+    }
 }
 
 fn hint(context: &Context<'_>, what: &str, command: &str) {

@@ -1,7 +1,7 @@
 //! `/v1/admin/log`.
 
 use axum::extract::State;
-use chancery_api::LogRecord;
+use chancery_api::{List, LogRecord};
 
 use crate::refusal::Refusal;
 use crate::store::LogEntry;
@@ -14,18 +14,28 @@ use super::page::{cursor_of, cut, limit_of, list_query, one_more};
 list_query! {
     /// Which records.
     LogQuery {
-        /// From this position on; 0 if absent.
+        /// Oldest first from this position on, as the log is checked; absent: newest first.
         from: u64,
+        /// Say how many there are in all.
+        count: bool,
     }
 }
 
-/// Oldest first, as the log is checked.
 pub(super) async fn list(State(app): State<App>, Query(query): Query<LogQuery>) -> Result<Answer, Refusal> {
     let limit = limit_of(query.limit)?;
-    let from = cursor_of(query.cursor.as_deref())?.or(query.from).unwrap_or(0);
-    let found = app.store().log_from(from, one_more(limit)).await?;
-    let next = |last: &LogEntry| (last.position + 1).to_string();
-    Ok(Answer::read(&cut(found, limit, next, record)))
+    let cursor = cursor_of(query.cursor.as_deref())?;
+    let total = query.count.unwrap_or(false).then(|| app.store().state().position().log_size);
+    let list = match query.from {
+        Some(from) => {
+            let found = app.store().log_from(cursor.unwrap_or(from), one_more(limit)).await?;
+            cut(found, limit, |last: &LogEntry| (last.position + 1).to_string(), record)
+        }
+        None => {
+            let found = app.store().log_before(cursor, None, one_more(limit)).await?;
+            cut(found, limit, |last: &LogEntry| last.position.to_string(), record)
+        }
+    };
+    Ok(Answer::read(&List { total, ..list }))
 }
 
 fn record(logged: LogEntry) -> LogRecord {

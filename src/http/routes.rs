@@ -102,7 +102,7 @@ pub(super) fn routes() -> Vec<Route> {
         patch_("/v1/admin/admins/{name}", For(Administrator), doc("Changes an administrator").takes::<AdminPatch>().replies::<Admin>(200), || patch(admins::update)),
         get_("/v1/admin/authorities", For(Viewer), doc("Authorities, the roots first").query::<authorities::AuthoritiesQuery>().lists::<AuthorityEntry>(), || get(authorities::list)),
         get_("/v1/admin/authorities/{key_id}", For(Viewer), doc("An authority").replies::<AuthorityEntry>(200), || get(authorities::read)),
-        get_("/v1/admin/log", For(Auditor), doc("The log's records, oldest first").query::<log::LogQuery>().lists::<LogRecord>(), || get(log::list)),
+        get_("/v1/admin/log", For(Auditor), doc("The log's records, newest first; with `from` oldest first").query::<log::LogQuery>().lists::<LogRecord>(), || get(log::list)),
     ]
 }
 
