@@ -1,2 +1,43 @@
-//! Placeholder.
-fn main() {}
+//! Load and limit in one run: each figure stands beside the limit it is measured against, taken at the same time on the
+//! same machine. Prints a table and, last, one JSON object with its parts and `ratio`.
+
+mod crl;
+mod drive;
+mod handshake;
+mod http;
+mod issue;
+mod issuer;
+mod report;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Load and limit in one run")]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Durable issuance, in process and over HTTP/2 with mutual TLS, against the crypto alone.
+    Issue(issue::Options),
+    /// Handshakes with a verifier that knows revoked serials, against rustls without revocation and with its own.
+    Handshake(handshake::Options),
+    /// A CRL built and signed.
+    Crl(crl::Options),
+    /// The issuer that `issue` calls over HTTP.
+    #[command(hide = true)]
+    ServeChild { folder: PathBuf },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().bench {
+        Bench::Issue(options) => issue::run(&options),
+        Bench::Handshake(options) => handshake::run(&options),
+        Bench::Crl(options) => crl::run(&options),
+        Bench::ServeChild { folder } => http::serve_child(&folder),
+    }
+}
