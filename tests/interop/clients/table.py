@@ -37,7 +37,7 @@ TAIL = """
   `$ssl_client_escaped_cert`, which fits nginx' default header buffers however many scopes there are.
 - **otherName** is text in `openssl x509 -text` and typed in Python `cryptography`; in Go it takes the few lines of `scopes`
   in tests/interop/clients/go/main.go. Python `ssl` and Node print `<unsupported>`: read the certificate's DER.
-- **Envoy** is not asked yet: no distribution packages it. Known from its source, not measured here: its plain validator wants
+- **Envoy** is not asked yet: no distribution packages it. By what is known of it, not measured here, its plain validator wants
   the CRL of every authority, its SPIFFE validator looks at none.
 - **pkilint** has one finding, on each certificate: `pkix.invalid_uri_syntax`, because its URI rule knows only the schemes of
   the web. `tests/interop/clients/pkilint/allowed.txt` is the whole list of what we accept.
