@@ -1,4 +1,25 @@
 //! Serves an axum router: accept loop, check of each request, limits, drain.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use axum::{Router, http::Method, routing::get};
+//! use chancery_verifier::{FileCredentials, FilePaths, Peer, Rules, Verifier};
+//!
+//! async fn show(peer: Peer) -> String {
+//!     format!("hello {}", peer.spiffe_id())
+//! }
+//!
+//! let id = FileCredentials::open(FilePaths::in_folder("/run/chancery".as_ref())).await?;
+//! let rules = Rules::new() // not listed = refused
+//!     .allow(Method::GET, "/customers/{id}", "tools/call:crm/get_customer")?
+//!     .public(Method::GET, "/healthz");
+//! let verifier = Verifier::start(id).await?;
+//! let app = Router::new().route("/customers/{id}", get(show)).route("/healthz", get(|| async { "well" }));
+//! let listener = tokio::net::TcpListener::bind("0.0.0.0:8443").await?;
+//! chancery_verifier::axum::serve(listener, app, verifier.guard(rules)?).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::convert::Infallible;
 use std::fmt;

@@ -100,9 +100,9 @@ where
                 *request.uri_mut() = uri;
                 request.extensions_mut().insert(allowed);
                 request.extensions_mut().insert(self.guard.clone());
-                Answer::Inner(Box::pin(self.inner.call(request)))
+                Answer(Ok(Box::pin(self.inner.call(request))))
             }
-            Err(denial) => Answer::Denied(Some(denial)),
+            Err(denial) => Answer(Err(denial)),
         }
     }
 }
@@ -117,13 +117,9 @@ fn spelled(uri: &Uri, allowed: &Allowed) -> Result<Uri, Denial> {
     Uri::from_parts(parts).map_err(|_| refused())
 }
 
-/// What a checked service is about to answer.
-pub enum Answer<F> {
-    /// The inner service answers.
-    Inner(Pin<Box<F>>),
-    /// The request was denied.
-    Denied(Option<Denial>),
-}
+/// What a checked service is about to answer: what the inner service does, or a denial.
+#[derive(Debug)]
+pub struct Answer<F>(Result<Pin<Box<F>>, Denial>);
 
 impl<F, R, E> Future for Answer<F>
 where
@@ -132,12 +128,9 @@ where
     type Output = Result<Response<Either<R, Full<Bytes>>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match self.get_mut() {
-            Self::Inner(future) => ready!(future.as_mut().poll(cx)).map(|response| response.map(Either::Left)),
-            Self::Denied(denial) => {
-                let denial = denial.take().unwrap_or(Denial::NoCertificate);
-                Ok(response(&denial).map(Either::Right))
-            }
+        Poll::Ready(match &mut self.get_mut().0 {
+            Ok(inner) => ready!(inner.as_mut().poll(cx)).map(|response| response.map(Either::Left)),
+            Err(denial) => Ok(response(denial).map(Either::Right)),
         })
     }
 }
@@ -188,8 +181,8 @@ where
             _ => Err(Denial::NoCertificate),
         };
         match checked {
-            Ok(_) => Answer::Inner(Box::pin(self.inner.call(request))),
-            Err(denial) => Answer::Denied(Some(denial)),
+            Ok(_) => Answer(Ok(Box::pin(self.inner.call(request)))),
+            Err(denial) => Answer(Err(denial)),
         }
     }
 }

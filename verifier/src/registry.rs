@@ -1,11 +1,12 @@
 //! The open connections, so that what is revoked or over can be cut.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Instant;
 
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::Peer;
 
@@ -13,7 +14,15 @@ use crate::Peer;
 /// revocation is published before this is scanned: whichever comes first, one of the two finds the other.
 #[derive(Default)]
 pub(crate) struct Registry {
+    shared: Arc<Shared>,
+    /// Cuts connections whose certificate ends; runs from the first connection on.
+    cutter: OnceLock<AbortHandle>,
+}
+
+#[derive(Default)]
+struct Shared {
     open: Mutex<Open>,
+    /// A connection entered that ends before all others.
     earlier: Notify,
 }
 
@@ -25,17 +34,22 @@ struct Open {
 }
 
 impl Registry {
-    /// Enters a connection, to be cut at an instant at the latest. It leaves when the entry is dropped.
+    /// Enters a connection, to be cut at an instant at the latest. It leaves when the entry is dropped. Only within a
+    /// tokio runtime.
     pub(crate) fn enter(self: &Arc<Self>, peer: Peer, ends_at: Instant) -> Entry {
+        self.cutter.get_or_init(|| {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move { shared.cut_when_over().await }).abort_handle()
+        });
         let cut = Arc::new(Cut::default());
-        let mut open = self.lock();
+        let mut open = self.shared.lock();
         let id = open.next;
         open.next += 1;
         open.connections.insert(id, (peer, Arc::clone(&cut)));
         let first_before = open.ends.first().copied();
         open.ends.insert((ends_at, id));
         if first_before.is_none_or(|first| (ends_at, id) < first) {
-            self.earlier.notify_one();
+            self.shared.earlier.notify_one();
         }
         drop(open);
         Entry { registry: Arc::clone(self), id, ends_at, cut }
@@ -43,14 +57,29 @@ impl Registry {
 
     /// Cuts the connections of these peers. Verdicts are reached outside the lock.
     pub(crate) fn cut_where(&self, ended: impl Fn(&Peer) -> bool) {
-        let connections: Vec<_> = self.lock().connections.values().cloned().collect();
+        let connections: Vec<_> = self.shared.lock().connections.values().cloned().collect();
         for (_, cut) in connections.iter().filter(|(peer, _)| ended(peer)) {
             cut.cut(CutReason::Revoked);
         }
     }
 
+    /// How many connections are open.
+    pub(crate) fn len(&self) -> usize {
+        self.shared.lock().connections.len()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        if let Some(cutter) = self.cutter.get() {
+            cutter.abort();
+        }
+    }
+}
+
+impl Shared {
     /// Cuts each connection when its certificate ends. Never returns.
-    pub(crate) async fn cut_when_over(&self) {
+    async fn cut_when_over(&self) {
         loop {
             let first = self.lock().ends.first().map(|&(at, _)| at);
             match first {
@@ -77,11 +106,6 @@ impl Registry {
         }
     }
 
-    /// How many connections are open.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().connections.len()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,7 +128,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut open = self.registry.lock();
+        let mut open = self.registry.shared.lock();
         open.connections.remove(&self.id);
         open.ends.remove(&(self.ends_at, self.id));
     }

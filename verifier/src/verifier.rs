@@ -39,13 +39,13 @@ struct Inner {
 #[cfg(feature = "tokio")]
 struct Follows {
     _credentials: Box<dyn crate::Credentials>,
-    tasks: [tokio::task::AbortHandle; 2],
+    renewing: tokio::task::AbortHandle,
 }
 
 #[cfg(feature = "tokio")]
 impl Drop for Follows {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
+        self.renewing.abort();
     }
 }
 
@@ -103,7 +103,7 @@ impl Verifier {
         Ok(verifier)
     }
 
-    /// Renews with each new material, and cuts connections as their certificates end, until the last clone is dropped.
+    /// Renews with each new material until the last clone is dropped.
     #[cfg(feature = "tokio")]
     fn follow(
         &self,
@@ -119,10 +119,8 @@ impl Verifier {
                 let _ = tokio::task::spawn_blocking(move || Self(inner).renew(&material)).await;
             }
         });
-        let registry = Arc::clone(&self.0.registry);
-        let cutting = tokio::spawn(async move { registry.cut_when_over().await });
-        *self.0.follows.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Follows { _credentials: credentials, tasks: [renewing.abort_handle(), cutting.abort_handle()] });
+        let follows = Follows { _credentials: credentials, renewing: renewing.abort_handle() };
+        *self.0.follows.lock().unwrap_or_else(PoisonError::into_inner) = Some(follows);
     }
 
     /// Takes newer material. Connections of peers that it revokes are cut before this returns.
