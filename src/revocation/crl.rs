@@ -18,6 +18,8 @@ use crate::store::{CommitError, CrlPublished, DbError, Store};
 const RHYTHM: Duration = Duration::from_secs(15 * 60);
 /// The root's is when half of its validity is over.
 const ROOT_RHYTHM: Duration = Duration::from_secs(45 * 86_400);
+/// How often the clock is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// After a failure, which leaves the last CRL standing.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -126,11 +128,16 @@ impl Publisher {
     pub async fn run(mut self) {
         let mut changes = self.store.state().revocation_changes();
         let mut root_due = self.clock.now() + ROOT_RHYTHM;
+        let mut due = self.clock.now() + RHYTHM;
         loop {
-            let wait = tokio::time::timeout(RHYTHM, changes.changed()).await;
-            if matches!(wait, Ok(Err(_))) {
-                return;
+            match tokio::time::timeout(LOOK, changes.changed()).await {
+                Ok(Err(_)) => return,
+                Ok(Ok(())) => {}
+                // The wall clock decides what is due: a machine that slept is late when it wakes.
+                Err(_) if self.clock.now() < due => continue,
+                Err(_) => {}
             }
+            due = self.clock.now() + RHYTHM;
             while let Err(error) = self.publish_issuing().await {
                 tracing::error!(%error, "the CRL is not published; the last one stands");
                 tokio::time::sleep(RETRY).await;

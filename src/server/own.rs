@@ -15,11 +15,16 @@ use crate::refusal::{Code, Refusal};
 /// How often the verifier is told that what it knows is the newest there is.
 const BEAT: Duration = Duration::from_secs(1);
 
+/// How long whoever an entry names has to read the answer that it is named. Its requests are refused meanwhile: each one
+/// asks the state.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// Keeps the material of the issuer's own verifier fresh.
 pub(super) struct Own {
     issuer: Arc<Issuer>,
     sender: watch::Sender<Arc<Material>>,
     renew_at: Timestamp,
+    crls_version: u64,
 }
 
 impl Own {
@@ -36,7 +41,7 @@ impl Own {
             answered: Some(IssuerClock(issuer.clock().clone()).now()),
             freshness: Freshness { stale_after: freshness.stale_after, expired_after: freshness.expired_after },
         }));
-        Ok((Self { issuer, sender, renew_at }, receiver))
+        Ok((Self { issuer, sender, renew_at, crls_version: 0 }, receiver))
     }
 
     /// Follows CRLs and entries for as long as the service runs. Entries come ahead of the CRL that will have them, and
@@ -46,22 +51,30 @@ impl Own {
         let mut entries = self.issuer.store().state().revocation_changes();
         loop {
             tokio::select! {
+                biased;
                 changed = entries.changed() => {
                     if changed.is_err() {
                         return;
                     }
+                    tokio::time::sleep(LAST_WORDS).await;
                     entries.borrow_and_update();
                     verifier.set_entries(&self.issuer.store().state().in_force_after(0));
-                    continue;
                 }
                 changed = published.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    self.replace(|material, issuer| material.crls = crls(issuer));
                 }
-                () = tokio::time::sleep(BEAT) => self.replace(|_, _| ()),
+                () = tokio::time::sleep(BEAT) => {}
             }
+            let version = *published.borrow_and_update();
+            let newer = version != std::mem::replace(&mut self.crls_version, version);
+            self.replace(|material, issuer| {
+                // The same `Arc` again says that nothing changed.
+                if newer {
+                    material.crls = crls(issuer);
+                }
+            });
             if self.issuer.now() >= self.renew_at {
                 self.renew().await;
             }

@@ -142,7 +142,7 @@ async fn an_existing_certificate_attests_by_its_key_once_a_nonce() {
 async fn an_expired_certificate_rejoins_while_its_lineage_is_clean() {
     let issuer = Issuer::start().await;
     let held = issuer.joined("invoice-bot", &[READ]).await;
-    issuer.clock.forward(2 * 3600);
+    issuer.forward(2 * 3600).await;
 
     let rejoin = async |held: &Held| {
         let key = Key::draw();
@@ -157,7 +157,7 @@ async fn an_expired_certificate_rejoins_while_its_lineage_is_clean() {
     assert_eq!(rejoin(&back).await.err().unwrap().code, "suspended");
 
     let late = issuer.joined("report-bot", &[READ]).await;
-    issuer.clock.forward(26 * 3600);
+    issuer.forward(26 * 3600).await;
     let key = Key::draw();
     let evidence = issuer.signed("rejoin", "report-bot", &late.issued.chain_pem, &late.key, &key).await;
     assert_eq!(issuer.attest_by(evidence, key).await.err().unwrap().code, "rejoin-refused");

@@ -16,7 +16,7 @@ use chancery_identity::Timestamp;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use serde_json::{Value, json};
 
 /// A running issuer. Its folder goes with it.
@@ -28,12 +28,18 @@ pub(crate) struct Issuer {
 }
 
 /// The system's clock, moved by hand.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Hands(AtomicI64);
 
 impl Hands {
     pub(crate) fn forward(&self, seconds: i64) {
         self.0.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+}
+
+impl rustls::time_provider::TimeProvider for Hands {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Clock::now(self).since(Timestamp::from_unix_seconds(0))))
     }
 }
 
@@ -65,13 +71,21 @@ impl Issuer {
         Self { server, admin, clock, folder }
     }
 
+    /// Moves the clock, and waits until the issuer has a certificate of its own for the new time.
+    pub(crate) async fn forward(&self, seconds: i64) {
+        self.clock.forward(seconds);
+        while self.client(None).get::<Value>("/readyz").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// A client with this certificate, or without one.
     pub(crate) fn client(&self, held: Option<&Held>) -> Client {
         let mut roots = rustls::RootCertStore::empty();
         let root = self.server.issuer().authorities().root().der().to_vec();
         roots.add(CertificateDer::from(root)).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
+        let builder = rustls::ClientConfig::builder_with_details(provider, self.clock.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_root_certificates(roots);
@@ -151,8 +165,12 @@ impl Drop for Issuer {
     }
 }
 
-/// The refusal; any other failure is the test's.
+/// The refusal, be it a problem document or the alert of a handshake; any other failure is the test's.
 pub(crate) fn problem(error: ClientError) -> Problem {
+    if error.to_string().contains("CertificateRevoked") {
+        let alert = json!({"type": "", "code": "certificate-revoked", "title": "", "status": 401, "detail": "alert", "retry": "no"});
+        return serde_json::from_value(alert).unwrap();
+    }
     error.problem().cloned().unwrap_or_else(|| panic!("wanted a problem document, got {error}"))
 }
 
