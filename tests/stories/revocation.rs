@@ -33,8 +33,13 @@ async fn a_suspended_agent_gets_nothing_until_it_is_resumed() {
     while let Err(refused) = issuer.renew(&held, key.clone()).await {
         assert_eq!(refused.code, "certificate-revoked");
     }
-    let again = problem(issuer.admin.post::<Value>(&resume, &json!({})).await.err().unwrap());
-    assert_eq!(again.code, "not-resumable");
+    // Asked again, it answers what it did.
+    let again: Value = issuer.admin.post(&resume, &json!({})).await.unwrap().body;
+    assert_eq!(again["resumed_by"]["n"], 2);
+    let ended = issuer.revoke(json!({"targets": ["agent:invoice-bot"], "effect": "retire"})).await;
+    let resume = format!("/v1/admin/revocations/{}/resume", ended.revocations[0].id);
+    let refused = problem(issuer.admin.post::<Value>(&resume, &json!({})).await.err().unwrap());
+    assert_eq!(refused.code, "not-resumable");
 }
 
 #[tokio::test]
