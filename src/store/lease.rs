@@ -61,6 +61,13 @@ impl Lease {
 /// Takes the lease when it is free, or when a lock says that its holder is gone.
 async fn take(db: &Db, holder: &str, locked: bool) -> Result<Option<u64>, DbError> {
     let now = db.now();
+    if !locked {
+        // A look at a free lease costs the one who writes nothing; trying to take it would wait for each commit.
+        let free = format!("SELECT one FROM head WHERE lease_holder IS NULL OR lease_expires_at <= {now}");
+        if db.row(free, vec![]).await?.is_none() {
+            return Ok(None);
+        }
+    }
     let sql = format!(
         "UPDATE head SET lease_holder = $1, lease_fence = lease_fence + 1, lease_expires_at = {now} + $2 \
          WHERE lease_holder IS NULL OR lease_expires_at <= {now} OR $3 = 1 RETURNING lease_fence"

@@ -100,7 +100,10 @@ impl Store {
     pub async fn write(&self, holder: &str) -> Result<Writing, DbError> {
         let Shared { db, state, clock, random, .. } = &*self.shared;
         let lease = Lease::acquire(db, holder).await?;
-        state.replace(Memory::load(db).await?);
+        // Whatever memory holds was logged when it changed.
+        if Head::read(db).await?.position() != state.position() {
+            state.replace(Memory::load(db).await?);
+        }
         let (sender, jobs) = mpsc::channel(WAITING);
         let (db, state, clock, random) = (db.clone(), state.clone(), clock.clone(), random.clone());
         let writer = Writer { db, state, clock, random, lease, jobs };
@@ -124,6 +127,11 @@ impl Store {
     pub fn writes(&self) -> bool {
         let jobs = self.shared.jobs.read().unwrap_or_else(PoisonError::into_inner);
         jobs.as_ref().is_some_and(|jobs| !jobs.is_closed())
+    }
+
+    /// Ends all connections. What is asked afterwards fails.
+    pub async fn close(self) {
+        self.shared.db.close().await;
     }
 
     /// The records, entries in force and positions, in memory.

@@ -5,13 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use chancery_api::{Admin, Agent, Service, Subject};
 use chancery_identity::{Certificate, InForce, KeyId, Name, Revocation, RevocationId, Scope, System, Target};
-use chancery_tlog::{Frontier, Hash};
 use tokio::sync::watch;
 
 use super::authorities::{self, Authority};
 use super::db::{Db, DbError};
 use super::head::Head;
-use super::log::SHA256;
 use super::registry::{self, Registered};
 use super::revocations;
 
@@ -41,12 +39,6 @@ impl State {
     /// A plan reads this first and everything else after it, so that what it did not see is newer than what it records.
     pub fn position(&self) -> Position {
         self.read().position
-    }
-
-    /// The log's size and the root of its tree.
-    pub fn root(&self) -> (u64, Hash) {
-        let memory = self.read();
-        (memory.frontier.size(), memory.frontier.root(SHA256))
     }
 
     /// An agent, service or administrator, with the state that the entries in force give it.
@@ -172,7 +164,6 @@ impl State {
         {
             let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
             memory.position = position;
-            memory.frontier = head.frontier.clone();
             for change in changes {
                 changed.extend(memory.apply(change));
             }
@@ -203,7 +194,6 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) position: Position,
-    pub(super) frontier: Frontier,
     pub(super) records: Records,
     pub(super) systems: HashMap<System, Name>,
     pub(super) dns_names: HashMap<String, Name>,
@@ -236,10 +226,8 @@ pub enum Change {
 impl Memory {
     /// Reads all of it.
     pub(super) async fn load(db: &Db) -> Result<Self, DbError> {
-        let head = Head::read(db).await?;
         let mut memory = Self {
-            position: head.position(),
-            frontier: head.frontier,
+            position: Head::read(db).await?.position(),
             records: Records::default(),
             systems: HashMap::new(),
             dns_names: HashMap::new(),

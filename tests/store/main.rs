@@ -36,6 +36,7 @@ macro_rules! conformance {
 }
 
 mod issuing;
+mod kept;
 mod log;
 mod opening;
 mod records;

@@ -146,4 +146,30 @@ conformance! {
         world.database.tamper("ALTER TABLE hidden RENAME TO log_entry").await;
         assert_eq!(world.store.commit(put("b")).await.unwrap().log_index(), 1);
     }
+
+    async fn a_commit_that_fails_is_asked_after_and_done_nothing(world) {
+        world.store.commit(put("a")).await.unwrap();
+        // A violation that only the commit finds.
+        world.database.tamper(
+            "CREATE TABLE parent (id INTEGER PRIMARY KEY); \
+             CREATE TABLE child (id INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);",
+        ).await;
+        let (arm, disarm) = match world.database.kind {
+            Kind::Sqlite => (
+                "CREATE TRIGGER fail AFTER INSERT ON log_entry BEGIN INSERT INTO child VALUES (9); END",
+                "DROP TRIGGER fail",
+            ),
+            Kind::Postgres => (
+                "CREATE RULE fail AS ON INSERT TO log_entry DO ALSO INSERT INTO child VALUES (9)",
+                "DROP RULE fail ON log_entry",
+            ),
+        };
+        world.database.tamper(arm).await;
+        assert!(matches!(world.store.commit(put("b")).await, Err(CommitError::Failed(_))));
+        assert_eq!(world.store.state().position().log_size, 1);
+        world.database.tamper(disarm).await;
+        assert_eq!(world.store.commit(put("b")).await.unwrap().log_index(), 1);
+        world.restart().await;
+        assert_eq!(world.store.state().records::<Agent>().len(), 2);
+    }
 }

@@ -48,7 +48,7 @@ pub enum Kind {
 /// An empty database: a file, or a schema. Gone when dropped.
 pub struct Database {
     pub url: String,
-    kind: Kind,
+    pub kind: Kind,
     folder: PathBuf,
     schema: String,
 }
@@ -124,13 +124,23 @@ pub struct World {
 impl World {
     /// `None`: there is no server to test with.
     pub async fn new(kind: Kind) -> Option<Self> {
-        let database = Database::new(kind).await?;
-        assert!(Store::migrate(&database.url).await.unwrap() > 0);
+        Some(Self::on(Database::new(kind).await?).await)
+    }
+
+    /// A store on a copy of a committed database, brought up to this version.
+    pub async fn on_copy(committed: &std::path::Path) -> Self {
+        let database = Database::new(Kind::Sqlite).await.unwrap();
+        std::fs::copy(committed, database.url.strip_prefix("sqlite:").unwrap()).unwrap();
+        Self::on(database).await
+    }
+
+    async fn on(database: Database) -> Self {
+        Store::migrate(&database.url).await.unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(START)));
         let store = open(&database.url, &clock).await;
         let writing = Some(store.write("first").await.unwrap());
         let issuer = Issuer::new(clock.now()).await;
-        Some(Self { store, writing, clock, issuer, database })
+        Self { store, writing, clock, issuer, database }
     }
 
     /// Stops, and starts again on the same database.
