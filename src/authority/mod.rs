@@ -133,7 +133,7 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     async fn make_root(&mut self) -> Result<AuthorityCertificate, OpenError> {
-        let (signer, pkcs8) = self.draw_key()?;
+        let DrawnKey { signer, pkcs8 } = self.draw_key()?;
         let root =
             RootAuthority::create(self.trust_domain, signer, CRYPTO, self.ttl.root, self.now, self.serial()?).await?;
         self.keep(AuthorityKind::Root, root.certificate(), &pkcs8).await?;
@@ -144,7 +144,7 @@ impl Opening<'_> {
         let sealed = self.store.state().authority(root.key_id()).and_then(|root| root.sealed_key.clone());
         let signer = unseal(self.seal, self.trust_domain, AuthorityKind::Root, root.key_id(), sealed.as_deref())?;
         let root = RootAuthority::from_parts(root.der().to_vec(), signer, CRYPTO)?;
-        let (signer, pkcs8) = self.draw_key()?;
+        let DrawnKey { signer, pkcs8 } = self.draw_key()?;
         let issuing = root.issue(signer, self.status, self.ttl.authority, self.now, self.serial()?).await?;
         self.keep(AuthorityKind::Issuing, issuing.certificate(), &pkcs8).await?;
         Ok(issuing)
@@ -156,10 +156,10 @@ impl Opening<'_> {
         Ok(Authority::from_parts(held.certificate.clone(), signer, CRYPTO)?)
     }
 
-    fn draw_key(&self) -> Result<(Arc<dyn Signer>, zeroize::Zeroizing<Vec<u8>>), OpenError> {
+    fn draw_key(&self) -> Result<DrawnKey, OpenError> {
         let pkcs8 = LocalSigner::generate_pkcs8(self.rng)?;
         let pkcs8 = zeroize::Zeroizing::new(pkcs8.as_ref().to_vec());
-        Ok((Arc::new(LocalSigner::from_pkcs8(&pkcs8)?), pkcs8))
+        Ok(DrawnKey { signer: Arc::new(LocalSigner::from_pkcs8(&pkcs8)?), pkcs8 })
     }
 
     fn serial(&self) -> Result<Serial, OpenError> {
@@ -187,6 +187,12 @@ impl Opening<'_> {
         let _kept = self.store.commit(put).await?;
         Ok(())
     }
+}
+
+/// A new key, to sign with and to be sealed.
+struct DrawnKey {
+    signer: Arc<dyn Signer>,
+    pkcs8: zeroize::Zeroizing<Vec<u8>>,
 }
 
 fn unseal(

@@ -30,7 +30,7 @@ impl Demo {
         std::fs::create_dir_all(&folder).map_err(|error| Failure::here(format!("{}: {error}", folder.display())))?;
         let folder = folder.canonicalize().unwrap_or(folder);
         let mut told = Told { steps: Vec::new(), begun: Instant::now() };
-        let outcome = story::tell(&folder, &mut told).await;
+        let outcome = Box::pin(story::tell(&folder, &mut told)).await;
         if let Err(error) = &outcome {
             let name = told.steps.last().map_or("start", |step| step.name);
             eprintln!("\nnot as told, after step {name:?}: {error}");
