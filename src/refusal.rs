@@ -11,6 +11,9 @@ use chancery_identity::RequestId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(Box<Fields>);
 
+/// What `Retry-After` says where the kind of refusal asks for one and nobody knows better, in seconds.
+const RETRY_AFTER_S: u32 = 10;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fields {
     code: Code,
@@ -78,13 +81,14 @@ impl Refusal {
 
     /// What `Retry-After` says, in seconds.
     pub fn retry_after_s(&self) -> Option<u32> {
-        self.0.retry_after_s
+        let unsaid = (self.code().retry() == Retry::After).then_some(RETRY_AFTER_S);
+        self.0.retry_after_s.or(unsaid)
     }
 
     /// The problem document for it. `public_url` is the issuer's own, which serves a page for each code.
     pub fn into_problem(self, public_url: &str, instance: Option<String>, request_id: Option<RequestId>) -> Problem {
-        let Fields { code, detail, needs, holds, fix, retry_after_s, log_index } = *self.0;
-        let retry = if retry_after_s.is_some() { Retry::After } else { code.retry() };
+        let retry = if self.retry_after_s().is_some() { Retry::After } else { self.code().retry() };
+        let Fields { code, detail, needs, holds, fix, log_index, .. } = *self.0;
         Problem {
             r#type: format!("{public_url}/problems/{code}"),
             code: code.as_str().into(),

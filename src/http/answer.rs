@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, LOCATION, RETRY_AFTER};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use bytes::Bytes;
@@ -82,7 +84,11 @@ impl Answer {
 
     fn json(status: StatusCode, body: &impl Serialize) -> Self {
         match serde_json::to_vec(body) {
-            Ok(body) => Self((status, [(CONTENT_TYPE, "application/json")], Bytes::from(body)).into_response()),
+            // Answers are of the moment, and some hold a secret.
+            Ok(body) => {
+                let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+                Self((status, headers, Bytes::from(body)).into_response())
+            }
             Err(error) => Self(Refusal::new(Code::Internal, error.to_string()).into_response()),
         }
     }
@@ -173,6 +179,10 @@ pub(super) fn render(
     let (mut head, _) = response.into_parts();
     head.headers.remove(CONTENT_LENGTH);
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(Problem::CONTENT_TYPE));
+    if head.status == StatusCode::UNAUTHORIZED {
+        // RFC 9110 §15.5.2: a 401 MUST name a challenge. A certificate, the other way in, has none of its own.
+        head.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"chancery\""));
+    }
     if let Some(seconds) = retry_after {
         head.headers.insert(RETRY_AFTER, seconds.into());
     }

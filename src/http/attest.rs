@@ -11,10 +11,18 @@ use crate::refusal::Refusal;
 use super::App;
 use super::answer::Answer;
 use super::authorize::{Holder, address};
-use super::extract::Json;
+use super::extract::{Json, OptionalJson};
+
+/// A challenge is asked for with an empty object, or with nothing.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
 
 /// Stateless: nothing is kept of a nonce until it is redeemed.
-pub(super) async fn challenge(State(app): State<App>) -> Result<Answer, Refusal> {
+pub(super) async fn challenge(
+    State(app): State<App>,
+    OptionalJson(Nothing {}): OptionalJson<Nothing>,
+) -> Result<Answer, Refusal> {
     Ok(Answer::read(&app.challenge()?))
 }
 

@@ -223,6 +223,7 @@ async fn every_route_refuses_every_wrong_caller_and_no_right_one() {
                 Some((status, code)) => {
                     assert_eq!((told.status.as_u16(), told.code()), (status, code), "{what}");
                     assert_eq!(told.headers["content-type"], "application/problem+json", "{what}");
+                    assert_eq!(told.headers.contains_key("www-authenticate"), status == 401, "{what}");
                 }
                 None => assert!(!matches!(told.status.as_u16(), 401 | 403 | 405 | 500..), "{what}"),
             }
