@@ -9,7 +9,7 @@ import ssl
 import urllib.error
 import urllib.request
 
-URL = os.environ.get("CRM_URL", "https://crm.localhost:9443")
+URL = os.environ.get("CRM_URL", "https://localhost:9443")
 
 context = ssl.create_default_context(cafile=os.environ["CHANCERY_BUNDLE"])
 context.load_cert_chain(os.environ["CHANCERY_CERT"], os.environ["CHANCERY_KEY"])

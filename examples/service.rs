@@ -1,7 +1,7 @@
 //! A service: mutual TLS, scopes and revocation on every request, in ten lines.
 //!
 //! ```sh
-//! chancery services create crm --owner team-crm --system crm --dns crm.localhost --join
+//! chancery services create crm --owner team-crm --system crm --dns localhost --join
 //! CHANCERY_JOIN='https://127.0.0.1:8443#chj_…' cargo run --example service
 //! ```
 
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/refunds", post(|| async { "refunded" }))
         .route("/healthz", get(|| async { "well" }));
     let listener = TcpListener::bind("127.0.0.1:9443").await?;
-    println!("on https://crm.localhost:9443");
+    println!("on https://localhost:9443");
     Ok(chancery_verifier::axum::serve(listener, app, verifier.guard(rules)?).await?)
 }
 
