@@ -10,6 +10,7 @@
 
 mod agent;
 mod attestation;
+mod command_line;
 mod fixture;
 mod program;
 mod renewal;
