@@ -174,6 +174,7 @@ impl Issuer {
     ) -> Result<Committed<Outcome>, Refusal> {
         let now = self.now();
         let AttestRequest { evidence, csr_pem, scopes, ttl_s } = request;
+        self.attestors.glance(&evidence, now)?;
         let key = self.issuance.subject_key(&csr_pem)?;
         let attested = self.attestors.attest(&evidence, &key, peer, now).await?;
         self.issuance.issue(attested, key, &Wish { scopes, ttl_s }, request_id, now).await

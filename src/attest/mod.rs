@@ -9,7 +9,7 @@ mod x509pop;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use chancery_api::{Challenge, Evidence, Selector, Subject};
+use chancery_api::{Challenge, Evidence, RejoinEvidence, Selector, Subject, X509popEvidence};
 use chancery_ca::SubjectKey;
 use chancery_identity::{Attestation, Certificate, Timestamp, TrustDomain};
 use chancery_verifier::Peer;
@@ -127,20 +127,33 @@ impl Attestors {
         match evidence {
             Evidence::JoinToken(evidence) => self.join_token.attest(evidence, &shown).await,
             Evidence::X509pop(evidence) => {
-                let nonce = self.redeem(&evidence.nonce, &shown)?;
+                let nonce = self.redeem(&evidence.nonce, now)?;
                 self.x509pop.attest(&(evidence.clone(), nonce), &shown).await
             }
             Evidence::Rejoin(evidence) => {
-                let nonce = self.redeem(&evidence.nonce, &shown)?;
+                let nonce = self.redeem(&evidence.nonce, now)?;
                 self.rejoin.attest(&(evidence.clone(), nonce), &shown).await
             }
             _ => Err(Refusal::new(Code::BadRequest, "there is no such attestor")),
         }
     }
 
-    /// Knows a nonce of ours again, before any signature is looked at.
-    fn redeem(&self, nonce: &str, shown: &Shown<'_>) -> Result<Redeemable, Refusal> {
-        self.challenges.redeem(nonce, shown.now).ok_or_else(|| {
+    /// Refuses what a hash can tell is worth nothing, before any signature is looked at.
+    ///
+    /// # Errors
+    /// A nonce that is not ours, or whose time is over.
+    pub fn glance(&self, evidence: &Evidence, now: Timestamp) -> Result<(), Refusal> {
+        match evidence {
+            Evidence::X509pop(X509popEvidence { nonce, .. }) | Evidence::Rejoin(RejoinEvidence { nonce, .. }) => {
+                self.redeem(nonce, now).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Knows a nonce of ours again.
+    fn redeem(&self, nonce: &str, now: Timestamp) -> Result<Redeemable, Refusal> {
+        self.challenges.redeem(nonce, now).ok_or_else(|| {
             Refusal::new(Code::NonceRefused, "the nonce is not one of this issuer's, or its minute is over")
                 .fix("ask for a new one: POST /v1/attest/challenge")
         })

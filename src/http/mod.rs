@@ -1,6 +1,6 @@
 //! The routes: who may call each, and what it calls.
 //!
-//! One table, [`routes::routes`], names every route with its caller class and access level; the routers are built from
+//! One table, in `routes`, names every route with its caller class and access level; the routers are built from
 //! it, and so is the OpenAPI document. A file a resource below: extract, call, render.
 
 mod admins;

@@ -301,6 +301,16 @@ async fn what_is_unknown_or_malformed_is_told_and_changes_nothing() {
         (Method::POST, agents, Some(json!({ "name": "Bot", "owner": "team" })), "bad-request"),
         (Method::POST, agents, Some(json!({ "name": "bot", "owner": "team", "dns": ["bot.internal"] })), "invalid"),
         (Method::POST, "/v1/attest", Some(json!({ "evidence": { "method": "magic" }, "csr_pem": "" })), "bad-request"),
+        // The nonce is looked at before any signature.
+        (
+            Method::POST,
+            "/v1/attest",
+            Some(json!({
+                "evidence": { "method": "rejoin", "chain_pem": "", "nonce": "not ours", "signature": "" },
+                "csr_pem": "",
+            })),
+            "nonce-refused",
+        ),
         (
             Method::POST,
             "/v1/admin/revocations",
