@@ -18,6 +18,8 @@ use crate::store::{CommitError, CrlPublished, DbError, Store};
 const RHYTHM: Duration = Duration::from_secs(15 * 60);
 /// The root's is when half of its validity is over.
 const ROOT_RHYTHM: Duration = Duration::from_secs(45 * 86_400);
+/// How long an answer waits to name the CRL that shows it: a list of 100,000 is published within this.
+const SOON: Duration = Duration::from_millis(200);
 /// How often the clock is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// After a failure, which leaves the last CRL standing.
@@ -64,6 +66,21 @@ impl Crls {
     /// The number of the issuing CRL, if it has revocation `n` in it.
     pub fn issuing_at(&self, n: u64) -> Option<CrlNumber> {
         self.of(self.issuing).filter(|crl| crl.n >= n).map(|crl| crl.number)
+    }
+
+    /// The number of the issuing CRL that has revocation `n` in it, if it is published within moments.
+    pub(crate) async fn soon_at(&self, n: u64) -> Option<CrlNumber> {
+        let mut changed = self.changes();
+        let published = async {
+            loop {
+                changed.borrow_and_update();
+                match self.issuing_at(n) {
+                    Some(number) => return Some(number),
+                    None => changed.changed().await.ok()?,
+                }
+            }
+        };
+        tokio::time::timeout(SOON, published).await.ok().flatten()
     }
 
     /// Tells each publication.

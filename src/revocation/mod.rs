@@ -40,7 +40,8 @@ impl Revocations {
         let warnings = self.warnings(&request);
         let plan = self.plan(request, caller)?;
         let committed = self.store.commit(plan).await?;
-        Ok(committed.map(|revocations| self.answer(revocations, warnings)))
+        let published = self.published(committed.reply()).await;
+        Ok(committed.map(|revocations| RevocationsAnswer { revocations, published, warnings }))
     }
 
     /// What [`Revocations::revoke`] would decide; nothing is committed.
@@ -99,7 +100,8 @@ impl Revocations {
             cascade: true,
         };
         let committed = self.store.commit(revoke).await?;
-        Ok(committed.map(|revocations| self.answer(revocations, Vec::new())))
+        let published = self.published(committed.reply()).await;
+        Ok(committed.map(|revocations| RevocationsAnswer { revocations, published, warnings: Vec::new() }))
     }
 
     fn plan(&self, request: RevocationsRequest, caller: &Caller) -> Result<Revoke, Refusal> {
@@ -153,10 +155,11 @@ impl Revocations {
         names.map(|name| format!("{name} can attest again; to keep it out: effect suspend")).collect()
     }
 
-    fn answer(&self, revocations: Vec<RevocationView>, warnings: Vec<String>) -> RevocationsAnswer {
+    /// Where the entries can be seen.
+    async fn published(&self, revocations: &[RevocationView]) -> Option<Published> {
         let newest = revocations.iter().map(|entry| entry.n).max().unwrap_or(0);
-        let crl_number = self.crls.issuing_at(newest).map_or_else(|| "pending".into(), |number| number.to_string());
-        RevocationsAnswer { revocations, published: Some(Published { crl_number }), warnings }
+        let number = self.crls.soon_at(newest).await;
+        Some(Published { crl_number: number.map_or_else(|| "pending".into(), |number| number.to_string()) })
     }
 }
 

@@ -17,7 +17,7 @@ const BEAT: Duration = Duration::from_secs(1);
 
 /// How long whoever an entry names has to read the answer that it is named. Its requests are refused meanwhile: each one
 /// asks the state.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Keeps the material of the issuer's own verifier fresh.
 pub(super) struct Own {
