@@ -44,6 +44,19 @@ pub(super) enum Transaction {
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
 
+/// How a statement with thousands of values, each used once and in order, marks their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placeholder {
+    /// `$1`, as everywhere else.
+    Numbered,
+    /// `?`: SQLite looks for the name of each numbered one by a walk over all of them.
+    Plain,
+}
+
+impl Placeholder {
+    pub(super) const ALL: [Self; 2] = [Self::Numbered, Self::Plain];
+}
+
 /// Runs the arm for either kind of database; both sides have the same methods and different types.
 macro_rules! either {
     ($value:expr, $kind:ident :: { $($pattern:tt)* } => $body:expr) => {
@@ -255,6 +268,14 @@ impl Transaction {
             Self::Postgres(inner) => {
                 Ok(sqlx::query_with(sql, postgres_arguments(values)?).execute(&mut **inner).await?.rows_affected())
             }
+        }
+    }
+
+    /// How long statements mark the places of their values.
+    pub(super) const fn placeholder(&self) -> Placeholder {
+        match self {
+            Self::Sqlite(_) => Placeholder::Plain,
+            Self::Postgres(_) => Placeholder::Numbered,
         }
     }
 

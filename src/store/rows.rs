@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
-use super::db::{DbError, Row, Transaction, Value};
+use super::db::{DbError, Placeholder, Row, Transaction, Value};
 
 /// An INSERT of any number of rows.
 pub(super) struct Insert<const COLUMNS: usize> {
@@ -11,31 +11,38 @@ pub(super) struct Insert<const COLUMNS: usize> {
     head: &'static str,
     /// What follows the rows.
     tail: &'static str,
-    texts: [OnceLock<Arc<str>>; SIZES.len()],
+    texts: [[OnceLock<Arc<str>>; SIZES.len()]; Placeholder::ALL.len()],
 }
 
 impl<const COLUMNS: usize> Insert<COLUMNS> {
     pub(super) const fn new(head: &'static str, tail: &'static str) -> Self {
-        Self { head, tail, texts: [const { OnceLock::new() }; SIZES.len()] }
+        Self { head, tail, texts: [const { [const { OnceLock::new() }; SIZES.len()] }; Placeholder::ALL.len()] }
     }
 
     /// Inserts the rows in order; returns how many were written.
-    pub(super) async fn run(&self, transaction: &mut Transaction, rows: Vec<[Value; COLUMNS]>) -> Result<u64, DbError> {
+    pub(super) async fn run(
+        &self,
+        transaction: &mut Transaction,
+        rows: Vec<[Value; COLUMNS]>,
+    ) -> Result<u64, DbError> {
+        let placeholder = transaction.placeholder();
+        let texts = Placeholder::ALL.iter().zip(&self.texts).find(|(of, _)| **of == placeholder);
+        let texts = texts.map(|(_, texts)| texts.as_slice()).unwrap_or_default();
         let mut rest = rows.into_iter();
         let mut written = 0;
-        while let Some((text, size)) = self.texts.iter().zip(SIZES).find(|(_, size)| *size <= rest.len()) {
-            let text = text.get_or_init(|| self.compose(size));
+        while let Some((text, size)) = texts.iter().zip(SIZES).find(|(_, size)| *size <= rest.len()) {
+            let text = text.get_or_init(|| self.compose(placeholder, size));
             let values = rest.by_ref().take(size).flatten().collect();
             written += transaction.execute(text, values).await?;
         }
         Ok(written)
     }
 
-    fn compose(&self, rows: usize) -> Arc<str> {
+    fn compose(&self, placeholder: Placeholder, rows: usize) -> Arc<str> {
         let mut text = String::from(self.head);
         for row in 0..rows {
             text.push_str(if row == 0 { " " } else { ", " });
-            placeholders(&mut text, row * COLUMNS, COLUMNS);
+            placeholders(&mut text, placeholder, row * COLUMNS, COLUMNS);
         }
         text.push(' ');
         text.push_str(self.tail);
@@ -78,7 +85,7 @@ impl SelectIn {
             };
             let text = text.get_or_init(|| {
                 let mut text = format!("{} ", self.head);
-                placeholders(&mut text, leading.len(), size);
+                placeholders(&mut text, Placeholder::Numbered, leading.len(), size);
                 let _ = write!(text, " {}", self.tail);
                 text.into()
             });
@@ -93,10 +100,16 @@ impl SelectIn {
     }
 }
 
-fn placeholders(text: &mut String, from: usize, count: usize) {
+fn placeholders(text: &mut String, placeholder: Placeholder, from: usize, count: usize) {
     text.push('(');
     for column in 1..=count {
-        let _ = write!(text, "{}${}", if column == 1 { "" } else { ", " }, from + column);
+        if column > 1 {
+            text.push_str(", ");
+        }
+        match placeholder {
+            Placeholder::Numbered => drop(write!(text, "${}", from + column)),
+            Placeholder::Plain => text.push('?'),
+        }
     }
     text.push(')');
 }

@@ -159,7 +159,7 @@ impl World {
 
     /// Plans and signs a first certificate as of now.
     pub async fn plan(&self, agent: &Agent, key: &Key) -> Planned {
-        let path = format!("/agent/{}/{}", agent.name, hyphenated(random()));
+        let path = format!("/agent/{}/{}", agent.name, Instance::from_bytes(uuid()));
         let grant = self.grant(agent.name.clone(), agent.owner.clone(), agent.revision, Lineage::from_bytes(uuid()));
         self.sign(&path, agent.scopes.clone(), grant, key).await
     }
@@ -399,10 +399,6 @@ fn uuid() -> [u8; 16] {
     static COUNT: AtomicI64 = AtomicI64::new(START);
     let millis = u64::try_from(COUNT.fetch_add(1, Ordering::SeqCst)).unwrap();
     uuid::Builder::from_unix_timestamp_millis(millis, &random()).into_uuid().into_bytes()
-}
-
-fn hyphenated(random: [u8; 10]) -> Instance {
-    Instance::new(uuid::Builder::from_unix_timestamp_millis(1_795_000_000_000, &random).into_uuid())
 }
 
 fn hex(bytes: &[u8]) -> String {
