@@ -41,7 +41,7 @@ async fn survive(database: Database) {
     let admin = Client::over_unix_socket(folder.path("admin.sock"));
     let new = json!({"name": "bot", "owner": "team", "scopes": ["tools/call:crm/x"], "max_instances": 100_000});
     admin.post::<Value>("/v1/admin/agents", &new).await.unwrap();
-    let token = json!({"agent": "bot", "uses": 100_000});
+    let token = json!({"agent": "bot", "uses": 1_000});
     let token: JoinTokenCreated = admin.post("/v1/admin/join-tokens", &token).await.unwrap().body;
     let bundle: Bundle = admin.get("/v1/bundle").await.unwrap().body;
     let root = bundle.certificates().next().unwrap();
