@@ -20,11 +20,7 @@ impl<const COLUMNS: usize> Insert<COLUMNS> {
     }
 
     /// Inserts the rows in order; returns how many were written.
-    pub(super) async fn run(
-        &self,
-        transaction: &mut Transaction,
-        rows: Vec<[Value; COLUMNS]>,
-    ) -> Result<u64, DbError> {
+    pub(super) async fn run(&self, transaction: &mut Transaction, rows: Vec<[Value; COLUMNS]>) -> Result<u64, DbError> {
         let placeholder = transaction.placeholder();
         let texts = Placeholder::ALL.iter().zip(&self.texts).find(|(of, _)| **of == placeholder);
         let texts = texts.map(|(_, texts)| texts.as_slice()).unwrap_or_default();
