@@ -19,12 +19,15 @@ use crate::config::Config;
 use crate::http::{self, Rates};
 use crate::issuer::{Issuer, StartError};
 use crate::refusal::Refusal;
-use crate::store::{DbError, Stopped, Store, Writing};
+use crate::store::{DbError, Purge, Stopped, Store, Writing};
 
 use own::{IssuerClock, Own};
 
 /// How long open requests may take to finish once the service stops.
 const DRAIN: Duration = Duration::from_secs(3);
+
+/// How often what is over is forgotten.
+const FORGETTING: Duration = Duration::from_secs(3600);
 
 /// A running service. Dropping it stops it at once; [`Server::stop`] lets open requests finish.
 pub struct Server {
@@ -74,6 +77,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run());
         tasks.spawn(own.run(verifier));
+        tasks.spawn(forget(issuer.clone()));
         let router = http::api(issuer.clone(), Rates::default());
         tasks.spawn(serve::tls(listener, router.clone(), drain.clone()));
         tasks.spawn(serve::local(admin, router, drain.clone()));
@@ -122,6 +126,17 @@ impl Server {
         self.tasks.shutdown().await;
         self.writing.stop().await;
         let _ = std::fs::remove_file(&self.admin_socket);
+    }
+}
+
+/// Forgets in rhythm what can buy nothing any more: lineages too old to rejoin, evidence that is spent and over.
+async fn forget(issuer: Arc<Issuer>) {
+    loop {
+        tokio::time::sleep(FORGETTING).await;
+        let ended_before = issuer.now() - issuer.config().ttl.rejoin_within;
+        if let Err(error) = issuer.store().commit(Purge { ended_before }).await {
+            tracing::warn!(%error, "what is over was not forgotten; in an hour it is tried again");
+        }
     }
 }
 
