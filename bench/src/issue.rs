@@ -83,7 +83,7 @@ async fn measure(options: &Options, folder: &Path) -> anyhow::Result<Map<String,
     let joins = first_certificates(&running, &limit, slice, rounds).await?;
     joins.show(&format!("first certificates, {INSTANCES} a token"));
     put("join_tokens", joins.to_json());
-    let many = slice.min(1024);
+    let many = slice.min(1000);
     let one_token = attest(&running, running.join_secrets(many, many).await?).await?.slice;
     row(&format!("first certificates, {many} a token"), &[(one_token.per_s(), "/s")]);
     put("one_join_token", json!({ "uses": many, "per_s": figure(one_token.per_s()) }));
