@@ -23,7 +23,7 @@ impl Attestor for JoinTokens {
         let digest = sha256(evidence.token.bytes());
         let found = self.store.join_token_by_secret(&digest).await?;
         // A wrong secret learns nothing else.
-        let (token, _) = found.ok_or_else(|| Refusal::new(Code::UnknownToken, "unknown token"))?;
+        let token = found.ok_or_else(|| Refusal::new(Code::UnknownToken, "unknown token"))?;
         if token.expires_at <= shown.now {
             let detail = format!("the join token {} for {} ended at {}", token.id, token.subject, token.expires_at);
             let fix = format!("an operator: chancery join-tokens create {}", token.subject);

@@ -152,19 +152,6 @@ impl Store {
         certificates::find(&self.shared.db, query, limit).await
     }
 
-    /// The answer that evidence was spent on by this key, if that was just before: a lost reply, asked for again.
-    pub async fn replay(
-        &self,
-        evidence: [u8; 32],
-        key_digest: [u8; 32],
-        now: Timestamp,
-    ) -> Result<Option<Committed<Issued>>, DbError> {
-        let spent = tokens::redemptions(&self.shared.db, evidence).await?;
-        let same = spent.iter().find(|one| one.key_digest == key_digest && one.replayable_at(now));
-        let Some(same) = same else { return Ok(None) };
-        Ok(self.certificate(same.serial).await?.map(StoredCertificate::replayed))
-    }
-
     /// One lineage.
     pub async fn lineage(&self, id: chancery_identity::Lineage) -> Result<Option<StoredLineage>, DbError> {
         lineages::read(&self.shared.db, id).await
@@ -185,11 +172,8 @@ impl Store {
         lineages::page(&self.shared.db, agent, before, limit).await
     }
 
-    /// The join token of a secret, by the secret's SHA-256, and what it was spent on.
-    pub async fn join_token_by_secret(
-        &self,
-        secret_hash: &[u8; 32],
-    ) -> Result<Option<(JoinToken, Vec<Redemption>)>, DbError> {
+    /// The join token of a secret, by the secret's SHA-256.
+    pub async fn join_token_by_secret(&self, secret_hash: &[u8; 32]) -> Result<Option<JoinToken>, DbError> {
         tokens::join_token_of_secret(&self.shared.db, *secret_hash).await
     }
 

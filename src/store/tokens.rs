@@ -230,23 +230,11 @@ async fn delete(
     Ok(batch.log(cause, vec![subject], Logged::Registry(facts), ())?)
 }
 
-/// The join token of a secret, and what it was spent on.
-pub(super) async fn join_token_of_secret(
-    db: &Db,
-    secret_hash: [u8; 32],
-) -> Result<Option<(JoinToken, Vec<Redemption>)>, DbError> {
-    let row = db.row("SELECT document FROM join_token WHERE secret_hash = $1", vec![secret_hash.into()]).await?;
-    let Some(row) = row else { return Ok(None) };
-    let token: JoinToken = parse(&row.read::<String>(0)?)?;
-    let spent = redemptions(db, secret_hash).await?;
-    Ok(Some((with_uses(token, spent.len()), spent)))
-}
-
-/// What a piece of evidence was spent on.
-pub(super) async fn redemptions(db: &Db, evidence: [u8; 32]) -> Result<Vec<Redemption>, DbError> {
-    let sql =
-        "SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption WHERE evidence = $1 ORDER BY at";
-    db.rows(sql, vec![evidence.into()]).await?.iter().map(Redemption::from_row).collect()
+/// The join token of a secret.
+pub(super) async fn join_token_of_secret(db: &Db, secret_hash: [u8; 32]) -> Result<Option<JoinToken>, DbError> {
+    let sql = "SELECT document, (SELECT count(*) FROM redemption WHERE evidence = secret_hash) FROM join_token \
+               WHERE secret_hash = $1";
+    db.row(sql, vec![secret_hash.into()]).await?.as_ref().map(join_token).transpose()
 }
 
 /// Join tokens, newest first: those made before a log position, at most `limit`.
@@ -258,11 +246,7 @@ pub(super) async fn join_tokens(db: &Db, before: Option<u64>, limit: u32) -> Res
             vec![before.unwrap_or(u64::MAX).into(), i64::from(limit).into()],
         )
         .await?;
-    let token = |row: &Row| {
-        let used: u64 = row.read(1)?;
-        Ok(with_uses(parse(&row.read::<String>(0)?)?, usize::try_from(used).unwrap_or(usize::MAX)))
-    };
-    rows.iter().map(token).collect()
+    rows.iter().map(join_token).collect()
 }
 
 /// The API token of a secret.
@@ -282,8 +266,10 @@ pub(super) async fn api_tokens(db: &Db, before: Option<u64>, limit: u32) -> Resu
     rows.iter().map(|row| parse(&row.read::<String>(0)?)).collect()
 }
 
-fn with_uses(token: JoinToken, used: usize) -> JoinToken {
-    JoinToken { used: u32::try_from(used).unwrap_or(u32::MAX), ..token }
+/// From its document and how often it was used.
+fn join_token(row: &Row) -> Result<JoinToken, DbError> {
+    let used: u64 = row.read(1)?;
+    Ok(JoinToken { used: u32::try_from(used).unwrap_or(u32::MAX), ..parse(&row.read::<String>(0)?)? })
 }
 
 /// What must be known of a join token to spend it.

@@ -152,8 +152,8 @@ conformance! {
         third.spends = join(&token);
         let refused = world.store.commit(third).await.unwrap_err();
         assert!(matches!(refused, CommitError::Refused(Refused::Spent { .. })), "{refused}");
-        let (found, uses) = world.store.join_token_by_secret(&[5; 32]).await.unwrap().unwrap();
-        assert_eq!((found.used, uses.len()), (2, 2));
+        let found = world.store.join_token_by_secret(&[5; 32]).await.unwrap().unwrap();
+        assert_eq!(found.used, 2);
         assert_eq!(world.store.join_tokens(None, 10).await.unwrap(), [found]);
         assert_eq!(world.store.join_token_by_secret(&[6; 32]).await.unwrap(), None);
 
