@@ -20,6 +20,7 @@ mod bundle;
 mod certificate;
 #[cfg(feature = "client")]
 pub mod client;
+mod feed;
 mod instance;
 mod join;
 mod join_token;
@@ -44,6 +45,10 @@ pub use attest::{
 pub use binding::binding_preimage;
 pub use bundle::{Bundle, BundleError, Jwk};
 pub use certificate::{CertificateState, CertificateView};
+pub use feed::{
+    Applies, FeedAck, FeedEntry, FeedResume, FeedRevocation, FeedSnapshot, KnowledgeState, Learns, OpenConnections,
+    VerifierView,
+};
 pub use instance::{Instance, InstanceState};
 pub use join::{JoinSecret, JoinString, JoinStringError, RootPin};
 pub use join_token::{JoinToken, JoinTokenCreated, NewJoinToken};

@@ -1,7 +1,7 @@
 //! The transparency log: an append-only Merkle tree that standard tools verify.
 //!
 //! One module a specification: RFC 6962 hashes, trees and proofs ([`Frontier`], [`ProofPlan`], [`verify_inclusion`],
-//! [`verify_consistency`]); C2SP tiles ([`Tile`], [`Bundle`]), signed notes ([`Note`]), checkpoints ([`Checkpoint`]) and
+//! [`verify_consistency`]); C2SP tiles ([`Tile`], [`Bundle`]), signed notes ([`Note`]), checkpoints ([`Checkpoint`]; with the issuer's own lines: [`Head`]) and
 //! proof files ([`TlogProof`]). And what the leaves of this log commit to: [`Record`]s of decisions, salted
 //! ([`Entry`]), and the check of a whole log ([`verify_log`]).
 //!
@@ -18,6 +18,7 @@ mod decision;
 mod entry;
 mod frontier;
 mod hash;
+mod head;
 #[cfg(test)]
 mod naive;
 mod note;
@@ -36,6 +37,7 @@ pub use decision::{
 pub use entry::{Commitment, Entry};
 pub use frontier::{Frontier, FrontierError};
 pub use hash::{Hash, HashError, Sha256, empty_root, leaf_hash, node_hash};
+pub use head::{Chained, Head, HeadError};
 pub use note::{Note, NoteError, VerifierKey, VerifierKeyError};
 pub use proof::{ProofError, ProofPlan, ProveError, Tree, root_from_tiles, verify_consistency, verify_inclusion};
 pub use record::{Record, RecordError};

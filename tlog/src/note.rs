@@ -123,6 +123,11 @@ impl Note {
         if known > 0 { Ok(&self.text) } else { Err(NoteError::Unsigned { by: self.signers() }) }
     }
 
+    /// The text's first line, not to be trusted yet: whose keys to try.
+    pub(crate) fn origin(&self) -> Option<&str> {
+        self.text.lines().next()
+    }
+
     fn signers(&self) -> String {
         self.signatures.iter().map(|signature| signature.name.as_str()).collect::<Vec<_>>().join(", ")
     }
@@ -263,8 +268,12 @@ pub(crate) mod tests {
             Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
         }
 
+        pub(crate) fn public(&self) -> [u8; 32] {
+            self.0.public_key().as_ref().try_into().unwrap()
+        }
+
         pub(crate) fn key(&self, name: &str) -> VerifierKey {
-            VerifierKey::ed25519(SHA256, name, self.0.public_key().as_ref().try_into().unwrap()).unwrap()
+            VerifierKey::ed25519(SHA256, name, self.public()).unwrap()
         }
 
         pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
