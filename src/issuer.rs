@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chancery_api::{
-    Access, Admin, Agent, AttestRequest, AuthorityEntry, Bundle, Challenge, FreshnessLimits, RenewRequest, RootPin,
+    Access, Admin, Agent, AttestRequest, AuthorityEntry, AuthorityKind, Bundle, Challenge, FreshnessLimits, RenewRequest, RootPin,
     Service, State as RecordState, Subject, WellKnown, Whoami,
 };
 use chancery_ca::local::CRYPTO;
-use chancery_ca::{KeyPolicy, Profile, StatusUrl};
-use chancery_identity::{Actor, Name, RequestId, Timestamp, TrustDomain};
+use chancery_ca::{KeyPolicy, StatusUrl};
+use chancery_identity::{Actor, KeyId, Name, RequestId, Timestamp, TrustDomain};
 use chancery_verifier::Peer;
 use ring::rand::SystemRandom;
 use rustls_pki_types::CertificateDer;
@@ -56,25 +56,21 @@ impl Issuer {
         let (rng, now) = (SystemRandom::new(), clock.now());
         let status: StatusUrl = config.status_url.to_string().parse().map_err(StartError::Status)?;
         let seal = Seal::open(&config.seal)?;
-        let opened = Authorities::open(&config.trust_domain, &status, config.ttl, seal, &store, &rng, now).await?;
-        let authorities = Arc::new(opened);
-        let crls = Arc::new(Crls::new(authorities.issuing().key_id()));
+        let authorities = Arc::new(Authorities::open(&config, &status, seal, &store, &rng, now).await?);
+        let crls = Arc::new(Crls::default());
         let mut publisher = Publisher::new(store.clone(), authorities.clone(), crls.clone(), clock.clone());
         publisher.publish().await?;
 
         let roots = x509pop_roots(&config)?;
         let attestors =
             Attestors::new(&config.trust_domain, config.ttl, roots, &store, &rng).map_err(|_| SealError::Random)?;
-        let issuing = authorities.issuing().clone();
         let issuance = Issuance::new(issuance::Parts {
-            profile: Profile::new(&issuing, &status),
-            authority: issuing,
+            authorities: authorities.clone(),
             keys: KeyPolicy::new(CRYPTO),
             trust_domain: config.trust_domain.clone(),
             ttl: config.ttl,
             store: store.clone(),
             rng: Arc::new(rng.clone()),
-            roots: vec![authorities.root().der().to_vec()],
         });
         let registry = Registry {
             store: store.clone(),
@@ -266,8 +262,16 @@ impl Issuer {
     /// What the issuer says of itself.
     pub fn well_known(&self) -> WellKnown {
         let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
-        let mut authorities: Vec<_> = self.store.state().authorities();
-        authorities.sort_by_key(|authority| (authority.kind, authority.log_index));
+        let listed = |kind, key_id: KeyId| AuthorityEntry {
+            key_id,
+            kind,
+            crl: format!("/crl/{key_id}.crl"),
+            certificate: format!("/ca/{key_id}.crt"),
+        };
+        let issuing = self.authorities.all_issuing();
+        // A new one is listed once its CRL can be had: who reads the list asks for all of them.
+        let issuing = issuing.iter().map(|one| one.key_id()).filter(|key_id| self.crls.of(*key_id).is_some());
+        let root = listed(AuthorityKind::Root, self.authorities.root().key_id());
         WellKnown {
             trust_domain: self.trust_domain().clone(),
             issuer_spiffe_id: self.trust_domain().server(),
@@ -276,14 +280,8 @@ impl Issuer {
                 stale_after_s: seconds(self.config.freshness.stale_after),
                 expired_after_s: seconds(self.config.freshness.expired_after),
             },
-            authorities: authorities
-                .iter()
-                .map(|authority| AuthorityEntry {
-                    key_id: authority.key_id,
-                    kind: authority.kind,
-                    crl: format!("/crl/{}.crl", authority.key_id),
-                    certificate: format!("/ca/{}.crt", authority.key_id),
-                })
+            authorities: std::iter::once(root)
+                .chain(issuing.map(|key_id| listed(AuthorityKind::Issuing, key_id)))
                 .collect(),
         }
     }
@@ -296,10 +294,16 @@ impl Issuer {
         if !self.store.writes() {
             return Err(Refusal::new(Code::NotReady, "waits for the writer's lease").after(1));
         }
-        let left = self.authorities.issuing().certificate().not_after().since(self.now());
-        if left < self.config.ttl.leaf {
-            let detail = "the issuing authority ends before a certificate signed now would";
-            return Err(Refusal::new(Code::NotReady, detail).fix("restart the issuer: it makes a successor at start"));
+        let issuing = self.authorities.issuing();
+        let key_id = issuing.key_id();
+        if self.authorities.stopped(key_id) {
+            let detail = format!("issuing authority {key_id} is stopped, and there is no successor yet");
+            return Err(Refusal::new(Code::NotReady, detail).after(1));
+        }
+        if issuing.certificate().not_after().since(self.now()) < self.config.ttl.leaf {
+            let detail = format!("issuing authority {key_id} ends before a certificate signed now would");
+            let fix = "the log of `chancery serve` says why it has no successor";
+            return Err(Refusal::new(Code::NotReady, detail).fix(fix));
         }
         Ok(())
     }

@@ -109,7 +109,7 @@ pub(crate) async fn own_material(issuer: &Issuer) -> anyhow::Result<Material> {
     let subject_key = issuer.issuance().subject_key(&csr(&key)?)?;
     let own = issuer.issuance().issue_own(subject_key, vec!["localhost".into()], issuer.now()).await?;
     Ok(Material {
-        chain: vec![own.into_reply().into(), issuer.issuance().issuing_der().to_vec().into()],
+        chain: own.into_reply().map(Into::into).into(),
         key: private(&key),
         trust_domain: issuer.trust_domain().clone(),
         roots: [issuer.authorities().root().der().to_vec().into()].into(),

@@ -83,7 +83,7 @@ pub use crl::{CrlEntry, CrlHead, CrlNumber, CrlPlan, CrlRefused, SignedCrl};
 pub use csr::{CSR_LEN_MAX, CsrRefused, inspect_csr};
 pub use key::{KeyPolicy, KeyRefused, SubjectKey};
 pub use lint::Finding;
-pub use profile::{Claims, Linted, Planned, Profile, Refused, Signed, TTL_MIN};
+pub use profile::{BACKDATING, Claims, Linted, Planned, Profile, Refused, Signed, TTL_MIN};
 pub use signer::{Signer, SignerError};
 pub use status::{StatusUrl, StatusUrlError};
 

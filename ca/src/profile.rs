@@ -13,7 +13,7 @@ use crate::lint::{Finding, Kind, lint};
 use crate::{Algorithm, Authority, Crypto, StatusUrl, SubjectKey};
 
 /// Certificates begin this long before they are made, for clocks that are behind.
-pub(crate) const BACKDATING: Duration = Duration::from_secs(60);
+pub const BACKDATING: Duration = Duration::from_secs(60);
 /// No leaf is valid for less.
 pub const TTL_MIN: Duration = Duration::from_secs(120);
 

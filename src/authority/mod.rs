@@ -1,71 +1,118 @@
-//! Root and issuing authority: made at the first start, sealed at rest, found again at the next.
+//! Root and issuing authorities: made at the first start, sealed at rest, found again at the next, rotated while they serve.
 
+mod rotation;
 mod seal;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use chancery_api::AuthorityKind;
 use chancery_ca::local::{CRYPTO, LocalSigner};
 use chancery_ca::{
-    Authority, AuthorityCertificate, AuthorityError, CrlEntry, CrlHead, CrlNumber, CrlPlan, RootAuthority, SignError,
-    SignedCrl, Signer, SignerError, StatusUrl,
+    Authority, AuthorityCertificate, AuthorityError, CrlEntry, CrlHead, CrlNumber, CrlPlan, Profile, RootAuthority,
+    SignError, SignedCrl, Signer, SignerError, StatusUrl,
 };
 use chancery_identity::{KeyId, Serial, Timestamp, TrustDomain};
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{Mutex, watch};
 
-use crate::config::{CRL_VALIDITY, Ttl};
+use crate::config::{CRL_VALIDITY, Config, Ttl};
+use crate::issuance::pem;
 use crate::store::{self, Cause, CommitError, PutAuthority, Store};
 
 pub use seal::{KeyLabel, Seal, SealError};
 
 /// How long the root's CRL is valid. It is signed anew at half of it, and when an authority is revoked.
-const ROOT_CRL_VALIDITY: std::time::Duration = std::time::Duration::from_secs(90 * 86_400);
+const ROOT_CRL_VALIDITY: Duration = Duration::from_secs(90 * 86_400);
 
-/// The authorities of a trust domain. The issuing key is in memory; the root's is only while it signs.
+/// The authorities of a trust domain. The issuing keys are in memory; the root's is only while it signs.
 pub struct Authorities {
     trust_domain: TrustDomain,
-    root: AuthorityCertificate,
-    issuing: Authority,
+    status: StatusUrl,
+    ttl: Ttl,
+    /// How long a successor is known before it signs.
+    announced_for: Duration,
     seal: Seal,
+    store: Store,
+    rng: SystemRandom,
+    root: AuthorityCertificate,
+    /// Oldest first: those that sign, will sign, or still publish CRLs.
+    generations: ArcSwap<Vec<Arc<Issuing>>>,
+    present: ArcSwap<Issuing>,
+    /// One ceremony at a time.
+    ceremony: Mutex<()>,
+    changed: watch::Sender<u64>,
+}
+
+/// One generation of the issuing authority, with its key.
+pub struct Issuing {
+    authority: Authority,
+    profile: Profile,
+    pem: String,
+    signs_from: Timestamp,
 }
 
 impl Authorities {
-    /// Finds the authorities, or makes them where there are none yet. An issuing authority past half of its life gets a
-    /// successor, so that what the old one signed last still ends before it does.
+    /// Finds the authorities, or makes them where there are none yet.
     ///
     /// # Errors
     /// Another trust domain than the database's, a seal that does not open, a database that does not commit.
     pub async fn open(
-        trust_domain: &TrustDomain,
+        config: &Config,
         status: &StatusUrl,
-        ttl: Ttl,
         seal: Seal,
         store: &Store,
         rng: &SystemRandom,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
-        let mut opening = Opening { trust_domain, status, ttl, seal: &seal, store, rng, now };
+        let ceremony = Ceremony { trust_domain: &config.trust_domain, seal: &seal, store, rng, now };
         let held = store.state().authorities();
         let root = match held.iter().find(|authority| authority.kind == AuthorityKind::Root) {
             Some(root) => AuthorityCertificate::read(root.certificate.clone())?,
-            None => opening.make_root().await?,
+            None => ceremony.make_root(config.ttl.root).await?,
         };
-        if root.trust_domain() != trust_domain {
-            return Err(OpenError::TrustDomain { wanted: trust_domain.clone(), found: root.trust_domain().clone() });
+        if root.trust_domain() != &config.trust_domain {
+            let (wanted, found) = (config.trust_domain.clone(), root.trust_domain().clone());
+            return Err(OpenError::TrustDomain { wanted, found });
         }
-        let newest =
-            held.iter().filter(|authority| authority.kind == AuthorityKind::Issuing).max_by_key(|a| a.log_index);
-        let issuing = match newest {
-            Some(newest) => {
-                Some(opening.unseal_issuing(newest)?).filter(|a| a.certificate().not_after() > now + ttl.authority / 2)
+        let mut issuing: Vec<_> = held.iter().filter(|authority| authority.kind == AuthorityKind::Issuing).collect();
+        issuing.sort_unstable_by_key(|authority| authority.log_index);
+        let announced_for = config.freshness.stale_after * 2;
+        let mut generations = Vec::new();
+        for held in issuing {
+            let authority = ceremony.unseal_issuing(held)?;
+            if authority.certificate().not_after() >= now {
+                let made = authority.certificate().not_before() + chancery_ca::BACKDATING;
+                generations.push(Arc::new(Issuing::new(authority, status, made + announced_for)));
             }
-            None => None,
+        }
+        let present = match generations.last() {
+            Some(newest) => newest.clone(),
+            None => {
+                let root = ceremony.unseal_root(&root)?;
+                let authority = ceremony.make_issuing(&root, status, config.ttl.authority, &Cause::ISSUER).await?;
+                let first = Arc::new(Issuing::new(authority, status, now));
+                generations.push(first.clone());
+                first
+            }
         };
-        let issuing = match issuing {
-            Some(issuing) => issuing,
-            None => opening.make_issuing(&root).await?,
+        let authorities = Self {
+            trust_domain: config.trust_domain.clone(),
+            status: status.clone(),
+            ttl: config.ttl,
+            announced_for,
+            seal,
+            store: store.clone(),
+            rng: rng.clone(),
+            root,
+            generations: ArcSwap::from_pointee(generations),
+            present: ArcSwap::new(present),
+            ceremony: Mutex::default(),
+            changed: watch::Sender::new(0),
         };
-        Ok(Self { trust_domain: trust_domain.clone(), root, issuing, seal })
+        authorities.take_over(now, |_| true);
+        Ok(authorities)
     }
 
     /// The root's certificate.
@@ -73,35 +120,89 @@ impl Authorities {
         &self.root
     }
 
-    /// The issuing authority.
-    pub const fn issuing(&self) -> &Authority {
-        &self.issuing
+    /// The issuing authority that signs now. Whoever makes a certificate asks once and uses one answer for all of it.
+    pub fn issuing(&self) -> Arc<Issuing> {
+        self.present.load_full()
     }
 
-    /// Signs the issuing authority's CRL.
+    /// The issuing authorities that publish CRLs, oldest first: the one that signs, those before it whose leaves are not
+    /// over yet, and a successor that is announced.
+    pub fn all_issuing(&self) -> Arc<Vec<Arc<Issuing>>> {
+        self.generations.load_full()
+    }
+
+    /// Tells each change of either.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The root with its key, which is forgotten with the value: sign and drop it.
     ///
     /// # Errors
-    /// Entries out of order, or a key that does not sign.
-    pub async fn sign_crl(&self, head: CrlHead, entries: Vec<CrlEntry>) -> Result<SignedCrl, CrlError> {
-        let plan = CrlPlan::new(self.issuing.certificate(), head, entries)?;
-        Ok(self.issuing.sign_crl(plan).await?)
+    /// A seal that does not open.
+    pub(crate) fn unseal_root(&self) -> Result<RootAuthority, OpenError> {
+        self.ceremony_at(Timestamp::from_unix_seconds(0)).unseal_root(&self.root)
     }
 
     /// Signs the root's CRL: loads its key, signs, forgets it.
     ///
     /// # Errors
-    /// As [`Authorities::sign_crl`], or a seal that does not open.
-    pub async fn sign_root_crl(
-        &self,
-        store: &Store,
-        head: CrlHead,
-        entries: Vec<CrlEntry>,
-    ) -> Result<SignedCrl, CrlError> {
-        let sealed = store.state().authority(self.root.key_id()).and_then(|root| root.sealed_key.clone());
-        let signer =
-            unseal(&self.seal, &self.trust_domain, AuthorityKind::Root, self.root.key_id(), sealed.as_deref())?;
-        let root = RootAuthority::from_parts(self.root.der().to_vec(), signer, CRYPTO)?;
+    /// Entries out of order, a key that does not sign, or a seal that does not open.
+    pub async fn sign_root_crl(&self, head: CrlHead, entries: Vec<CrlEntry>) -> Result<SignedCrl, CrlError> {
+        let root = self.unseal_root()?;
         Ok(root.sign_crl(CrlPlan::new(root.certificate(), head, entries)?).await?)
+    }
+
+    fn ceremony_at(&self, now: Timestamp) -> Ceremony<'_> {
+        let Self { trust_domain, seal, store, rng, .. } = self;
+        Ceremony { trust_domain, seal, store, rng, now }
+    }
+}
+
+impl Issuing {
+    fn new(authority: Authority, status: &StatusUrl, signs_from: Timestamp) -> Self {
+        let profile = Profile::new(&authority, status);
+        let pem = pem("CERTIFICATE", authority.certificate().der());
+        Self { authority, profile, pem, signs_from }
+    }
+
+    /// What signs.
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// What its leaves look like.
+    pub const fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Its certificate.
+    pub fn certificate(&self) -> &AuthorityCertificate {
+        self.authority.certificate()
+    }
+
+    /// Its key id.
+    pub fn key_id(&self) -> KeyId {
+        self.authority.key_id()
+    }
+
+    /// Its certificate in PEM, as it follows a leaf.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// When those who verify have had the time to learn of it.
+    pub const fn signs_from(&self) -> Timestamp {
+        self.signs_from
+    }
+
+    /// Signs its CRL.
+    ///
+    /// # Errors
+    /// Entries out of order, or a key that does not sign.
+    pub async fn sign_crl(&self, head: CrlHead, entries: Vec<CrlEntry>) -> Result<SignedCrl, CrlError> {
+        let plan = CrlPlan::new(self.certificate(), head, entries)?;
+        Ok(self.authority.sign_crl(plan).await?)
     }
 }
 
@@ -120,40 +221,53 @@ pub(crate) fn crl_head(
     CrlHead { number: CrlNumber::after(previous, now), this_update: now, next_update: now + validity, epoch, n }
 }
 
-/// What opening needs from one step to the next.
-struct Opening<'a> {
+/// Keys drawn, certified, sealed and recorded, in this order.
+struct Ceremony<'a> {
     trust_domain: &'a TrustDomain,
-    status: &'a StatusUrl,
-    ttl: Ttl,
     seal: &'a Seal,
     store: &'a Store,
     rng: &'a SystemRandom,
     now: Timestamp,
 }
 
-impl Opening<'_> {
-    async fn make_root(&mut self) -> Result<AuthorityCertificate, OpenError> {
+impl Ceremony<'_> {
+    async fn make_root(&self, validity: Duration) -> Result<AuthorityCertificate, OpenError> {
         let DrawnKey { signer, pkcs8 } = self.draw_key()?;
         let root =
-            RootAuthority::create(self.trust_domain, signer, CRYPTO, self.ttl.root, self.now, self.serial()?).await?;
-        self.keep(AuthorityKind::Root, root.certificate(), &pkcs8).await?;
+            RootAuthority::create(self.trust_domain, signer, CRYPTO, validity, self.now, self.serial()?).await?;
+        self.keep(AuthorityKind::Root, root.certificate(), &pkcs8, &Cause::ISSUER).await?;
         Ok(root.certificate().clone())
     }
 
-    async fn make_issuing(&mut self, root: &AuthorityCertificate) -> Result<Authority, OpenError> {
-        let sealed = self.store.state().authority(root.key_id()).and_then(|root| root.sealed_key.clone());
-        let signer = unseal(self.seal, self.trust_domain, AuthorityKind::Root, root.key_id(), sealed.as_deref())?;
-        let root = RootAuthority::from_parts(root.der().to_vec(), signer, CRYPTO)?;
+    async fn make_issuing(
+        &self,
+        root: &RootAuthority,
+        status: &StatusUrl,
+        validity: Duration,
+        cause: &Cause,
+    ) -> Result<Authority, OpenError> {
         let DrawnKey { signer, pkcs8 } = self.draw_key()?;
-        let issuing = root.issue(signer, self.status, self.ttl.authority, self.now, self.serial()?).await?;
-        self.keep(AuthorityKind::Issuing, issuing.certificate(), &pkcs8).await?;
+        let issuing = root.issue(signer, status, validity, self.now, self.serial()?).await?;
+        self.keep(AuthorityKind::Issuing, issuing.certificate(), &pkcs8, cause).await?;
         Ok(issuing)
     }
 
+    fn unseal_root(&self, root: &AuthorityCertificate) -> Result<RootAuthority, OpenError> {
+        let sealed = self.store.state().authority(root.key_id()).and_then(|root| root.sealed_key.clone());
+        let signer = self.unseal(AuthorityKind::Root, root.key_id(), sealed.as_deref())?;
+        Ok(RootAuthority::from_parts(root.der().to_vec(), signer, CRYPTO)?)
+    }
+
     fn unseal_issuing(&self, held: &store::Authority) -> Result<Authority, OpenError> {
-        let kind = AuthorityKind::Issuing;
-        let signer = unseal(self.seal, self.trust_domain, kind, held.key_id, held.sealed_key.as_deref())?;
+        let signer = self.unseal(AuthorityKind::Issuing, held.key_id, held.sealed_key.as_deref())?;
         Ok(Authority::from_parts(held.certificate.clone(), signer, CRYPTO)?)
+    }
+
+    fn unseal(&self, kind: AuthorityKind, key_id: KeyId, sealed: Option<&[u8]>) -> Result<Arc<dyn Signer>, SealError> {
+        let hex = key_id.to_string();
+        let wrong = || SealError::Wrong { key_id: hex.clone() };
+        let pkcs8 = self.seal.unseal(label(self.trust_domain, kind, &hex), sealed.ok_or_else(wrong)?)?;
+        Ok(Arc::new(LocalSigner::from_pkcs8(&pkcs8).map_err(|_| wrong())?))
     }
 
     fn draw_key(&self) -> Result<DrawnKey, OpenError> {
@@ -174,11 +288,12 @@ impl Opening<'_> {
         kind: AuthorityKind,
         certificate: &AuthorityCertificate,
         pkcs8: &[u8],
+        cause: &Cause,
     ) -> Result<(), OpenError> {
         let key_id = certificate.key_id();
         let sealed_key = self.seal.seal(label(self.trust_domain, kind, &key_id.to_string()), pkcs8, self.rng)?;
         let put = PutAuthority {
-            cause: Cause::ISSUER,
+            cause: cause.clone(),
             key_id,
             kind,
             certificate: certificate.der().to_vec(),
@@ -193,19 +308,6 @@ impl Opening<'_> {
 struct DrawnKey {
     signer: Arc<dyn Signer>,
     pkcs8: zeroize::Zeroizing<Vec<u8>>,
-}
-
-fn unseal(
-    seal: &Seal,
-    trust_domain: &TrustDomain,
-    kind: AuthorityKind,
-    key_id: KeyId,
-    sealed: Option<&[u8]>,
-) -> Result<Arc<dyn Signer>, SealError> {
-    let hex = key_id.to_string();
-    let wrong = || SealError::Wrong { key_id: hex.clone() };
-    let pkcs8 = seal.unseal(label(trust_domain, kind, &hex), sealed.ok_or_else(wrong)?)?;
-    Ok(Arc::new(LocalSigner::from_pkcs8(&pkcs8).map_err(|_| wrong())?))
 }
 
 fn label<'a>(trust_domain: &'a TrustDomain, kind: AuthorityKind, key_id: &'a str) -> KeyLabel<'a> {
@@ -252,10 +354,7 @@ pub enum CrlError {
     /// Its signature.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// The seal of the root.
+    /// The root's key.
     #[error(transparent)]
-    Seal(#[from] SealError),
-    /// The root's certificate.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
+    Root(#[from] OpenError),
 }

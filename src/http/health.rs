@@ -20,7 +20,7 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, Refusal> {
     let answered = app.store().log_from(0, 1).await;
     answered.map_err(|error| not_ready(format!("the database does not answer: {error}")))?;
     let now = app.now();
-    for authority in app.store().state().authorities() {
+    for authority in app.well_known().authorities {
         let fresh = app.crls().of(authority.key_id).is_some_and(|crl| crl.next_update > now);
         if !fresh {
             return Err(not_ready(format!("authority {} has no CRL in its time", authority.key_id)));

@@ -1,4 +1,4 @@
-//! `Attested` and a request in, a committed certificate out. The one room that holds the issuing authority.
+//! `Attested` and a request in, a committed certificate out. The one room that signs leaves.
 
 mod grant;
 
@@ -7,14 +7,15 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chancery_api::{Issued, IssuedCertificate, Subject};
-use chancery_ca::{Authority, Claims, CsrRefused, KeyPolicy, Linted, Profile, Signed, SubjectKey, inspect_csr};
+use chancery_ca::{Claims, CsrRefused, KeyPolicy, Linted, Signed, SubjectKey, inspect_csr};
 use chancery_identity::{
-    Actor, Grant, GrantId, Instance, Lineage, RequestId, ScopeSet, Serial, SpiffeId, Timestamp, TrustDomain,
+    Actor, Grant, GrantId, Instance, KeyId, Lineage, RequestId, ScopeSet, Serial, SpiffeId, Timestamp, TrustDomain,
 };
 use ring::rand::SecureRandom;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 use crate::attest::{Attested, Basis};
+use crate::authority::{Authorities, Issuing};
 use crate::config::Ttl;
 use crate::random::Random;
 use crate::refusal::{Code, Refusal};
@@ -43,23 +44,19 @@ pub struct Outcome {
 
 /// Makes certificates.
 pub struct Issuance {
-    authority: Authority,
-    profile: Profile,
+    authorities: Arc<Authorities>,
     keys: KeyPolicy,
     trust_domain: TrustDomain,
     ttl: Ttl,
     store: Store,
     rng: Arc<dyn SecureRandom + Send + Sync>,
-    issuing_pem: String,
     bundle_pem: String,
 }
 
 /// What issuance is made of.
 pub struct Parts {
-    /// Signs.
-    pub authority: Authority,
-    /// Says what a leaf looks like.
-    pub profile: Profile,
+    /// Sign.
+    pub authorities: Arc<Authorities>,
     /// Which keys are certified.
     pub keys: KeyPolicy,
     /// For whom.
@@ -70,17 +67,14 @@ pub struct Parts {
     pub store: Store,
     /// Serials, ids, spread.
     pub rng: Arc<dyn SecureRandom + Send + Sync>,
-    /// The roots, DER.
-    pub roots: Vec<Vec<u8>>,
 }
 
 impl Issuance {
-    /// With its authority.
+    /// With its authorities.
     pub fn new(parts: Parts) -> Self {
-        let Parts { authority, profile, keys, trust_domain, ttl, store, rng, roots } = parts;
-        let issuing_pem = pem("CERTIFICATE", authority.certificate().der());
-        let bundle_pem = roots.iter().map(|root| pem("CERTIFICATE", root)).collect();
-        Self { authority, profile, keys, trust_domain, ttl, store, rng, issuing_pem, bundle_pem }
+        let Parts { authorities, keys, trust_domain, ttl, store, rng } = parts;
+        let bundle_pem = pem("CERTIFICATE", authorities.root().der());
+        Self { authorities, keys, trust_domain, ttl, store, rng, bundle_pem }
     }
 
     /// Takes the key out of a request in PEM.
@@ -112,8 +106,9 @@ impl Issuance {
         now: Timestamp,
     ) -> Result<Committed<Outcome>, Refusal> {
         let granted = Granted::decide(self.store.state(), attested, wish, self.ttl, now)?;
-        let linted = self.plan(&granted, key, now)?;
-        let signed = self.sign(linted).await?;
+        let issuing = self.authorities.issuing();
+        let linted = self.plan(&issuing, &granted, key, now)?;
+        let signed = sign(&issuing, linted).await?;
         let actor = Actor::Holder(signed.certificate().spiffe_id.clone());
         let cause = Cause { actor, request_id: Some(request_id) };
         let Attested { subject, selectors, basis, .. } = granted.attested;
@@ -136,7 +131,7 @@ impl Issuance {
         self.answer(committed, subject, now)
     }
 
-    /// A certificate for the issuer's own listener: no grant, no lineage.
+    /// A certificate for the issuer's own listener: no grant, no lineage. Leaf and issuing certificate, DER.
     ///
     /// # Errors
     /// As [`Issuance::issue`].
@@ -145,7 +140,8 @@ impl Issuance {
         key: SubjectKey,
         dns_names: Vec<String>,
         now: Timestamp,
-    ) -> Result<Committed<Vec<u8>>, Refusal> {
+    ) -> Result<Committed<[Vec<u8>; 2]>, Refusal> {
+        let issuing = self.authorities.issuing();
         let claims = Claims {
             spiffe_id: self.trust_domain.server(),
             scopes: ScopeSet::default(),
@@ -153,18 +149,24 @@ impl Issuance {
             dns_names,
             not_after: now + self.ttl.leaf,
         };
-        let planned = self.profile.plan(key, claims, self.rng.serial(now)?, now).map_err(refused_plan)?;
-        let signed = self.sign(planned.lint().map_err(|findings| unfit(&findings))?).await?;
+        let planned = issuing.profile().plan(key, claims, self.rng.serial(now)?, now).map_err(refused_plan)?;
+        let signed = sign(&issuing, planned.lint().map_err(|findings| unfit(&findings))?).await?;
         let committed = self.store.commit(IssueOwn { signed }).await?;
-        Ok(committed.map(|issued| issued.der))
+        Ok(committed.map(|issued| [issued.der, issuing.certificate().der().to_vec()]))
     }
 
-    /// The chain that goes with a leaf: the issuing authority's certificate, DER.
-    pub fn issuing_der(&self) -> &[u8] {
-        self.authority.certificate().der()
-    }
-
-    fn plan(&self, granted: &Granted, key: SubjectKey, now: Timestamp) -> Result<Linted, Refusal> {
+    fn plan(
+        &self,
+        issuing: &Issuing,
+        granted: &Granted,
+        key: SubjectKey,
+        now: Timestamp,
+    ) -> Result<Linted, Refusal> {
+        // An entry that comes after this look is newer than the plan: the commit holds it against the certificate.
+        if self.authorities.stopped(issuing.key_id()) {
+            let detail = format!("issuing authority {} is stopped; its successor is not there yet", issuing.key_id());
+            return Err(Refusal::new(Code::NotReady, detail).after(1));
+        }
         let (spiffe_id, lineage) = self.identity(granted, now)?;
         let grant = Grant {
             id: GrantId::new(self.rng.uuid(now)?),
@@ -191,7 +193,7 @@ impl Issuance {
             dns_names: granted.dns_names.clone(),
             not_after: granted.not_after,
         };
-        let planned = self.profile.plan(key, claims, self.rng.serial(now)?, now).map_err(refused_plan)?;
+        let planned = issuing.profile().plan(key, claims, self.rng.serial(now)?, now).map_err(refused_plan)?;
         if let Some(entry) = self.store.state().blocking(planned.certificate()) {
             return Err(Refusal::stopped(&entry));
         }
@@ -215,11 +217,12 @@ impl Issuance {
         Ok((spiffe_id, Lineage::new(self.rng.uuid(now)?)))
     }
 
-    async fn sign(&self, linted: Linted) -> Result<Signed, Refusal> {
-        self.authority.sign(linted).await.map_err(|error| {
-            tracing::error!(%error, "the issuing authority does not sign");
-            Refusal::new(Code::Internal, "the issuing authority does not sign just now")
-        })
+    /// The certificate of the authority that signed what is answered: not the one of now where an answer is given again.
+    fn pem_of(&self, authority: KeyId) -> Result<String, Refusal> {
+        let generations = self.authorities.all_issuing();
+        let found = generations.iter().rev().find(|one| one.key_id() == authority);
+        let over = || Refusal::new(Code::Internal, "the authority of the recorded certificate is over");
+        found.map(|one| one.pem().to_owned()).ok_or_else(over)
     }
 
     /// What the caller reads of a certificate that is recorded, be it new or asked for again.
@@ -233,6 +236,7 @@ impl Issuance {
         committed.try_map(|store::Issued { certificate, der, replayed, .. }| {
             let ungranted = || Refusal::new(Code::Internal, "the recorded certificate has no grant");
             let grant = certificate.grant.ok_or_else(ungranted)?;
+            let issuing_pem = self.pem_of(certificate.authority)?;
             let (not_before, not_after) = (certificate.not_before, certificate.not_after);
             let issued = Issued {
                 certificate: IssuedCertificate {
@@ -246,7 +250,7 @@ impl Issuance {
                     not_after,
                     renew_after: renew_after(not_before, not_after, spread(certificate.serial)),
                 },
-                chain_pem: format!("{}{}", pem("CERTIFICATE", &der), self.issuing_pem),
+                chain_pem: format!("{}{}", pem("CERTIFICATE", &der), issuing_pem),
                 bundle_pem: self.bundle_pem.clone(),
                 server_time: now,
                 log_index,
@@ -254,6 +258,13 @@ impl Issuance {
             Ok(Outcome { issued, replayed })
         })
     }
+}
+
+async fn sign(issuing: &Issuing, linted: Linted) -> Result<Signed, Refusal> {
+    issuing.authority().sign(linted).await.map_err(|error| {
+        tracing::error!(%error, "the issuing authority does not sign");
+        Refusal::new(Code::Internal, "the issuing authority does not sign just now")
+    })
 }
 
 /// Spread over the third sixth of the life and the fourth, so that a fleet does not come at once and a failure leaves time.

@@ -10,9 +10,9 @@ use chancery_ca::{AuthorityCertificate, CrlEntry, CrlNumber, SignedCrl};
 use chancery_identity::{KeyId, Reason, Serial, Target, Timestamp};
 use tokio::sync::watch;
 
-use crate::authority::{Authorities, CrlError, crl_head};
+use crate::authority::{Authorities, CrlError, Issuing, crl_head};
 use crate::clock::Clock;
-use crate::store::{CommitError, CrlPublished, DbError, Store};
+use crate::store::{CommitError, CrlPublished, DbError, Hit, Position, Store};
 
 /// The issuing CRL is signed anew this often, changed or not.
 const RHYTHM: Duration = Duration::from_secs(15 * 60);
@@ -20,21 +20,27 @@ const RHYTHM: Duration = Duration::from_secs(15 * 60);
 const ROOT_RHYTHM: Duration = Duration::from_secs(45 * 86_400);
 /// How long an answer waits to name the CRL that shows it: a list of 100,000 is published within this.
 const SOON: Duration = Duration::from_millis(200);
+/// After a successor could not be made: there are weeks to make it in, and one that is stopped signs nothing meanwhile.
+const SUCCEED_AGAIN: Duration = Duration::from_secs(10);
 /// How often the clock is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// After a failure, which leaves the last CRL standing.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What is published now, by authority.
+#[derive(Default)]
 pub struct Crls {
     published: ArcSwap<HashMap<KeyId, Arc<PublishedCrl>>>,
-    issuing: KeyId,
     changed: watch::Sender<u64>,
 }
 
 /// One CRL as it is served.
 #[derive(Debug)]
 pub struct PublishedCrl {
+    /// Whose.
+    pub authority: KeyId,
+    /// What that one signs.
+    pub kind: AuthorityKind,
     /// DER.
     pub der: Vec<u8>,
     /// Its number.
@@ -48,11 +54,6 @@ pub struct PublishedCrl {
 }
 
 impl Crls {
-    /// Nothing published yet.
-    pub fn new(issuing: KeyId) -> Self {
-        Self { published: ArcSwap::default(), issuing, changed: watch::Sender::new(0) }
-    }
-
     /// An authority's CRL.
     pub fn of(&self, authority: KeyId) -> Option<Arc<PublishedCrl>> {
         self.published.load().get(&authority).cloned()
@@ -63,12 +64,14 @@ impl Crls {
         self.published.load().values().cloned().collect()
     }
 
-    /// The number of the issuing CRL, if it has revocation `n` in it.
+    /// The number of the newest issuing CRL, once revocation `n` is in each of them.
     pub fn issuing_at(&self, n: u64) -> Option<CrlNumber> {
-        self.of(self.issuing).filter(|crl| crl.n >= n).map(|crl| crl.number)
+        let published = self.published.load();
+        let mut issuing = published.values().filter(|crl| crl.kind == AuthorityKind::Issuing);
+        issuing.try_fold(None, |newest, crl| (crl.n >= n).then(|| newest.max(Some(crl.number)))).flatten()
     }
 
-    /// The number of the issuing CRL that has revocation `n` in it, if it is published within moments.
+    /// The number of the newest issuing CRL, if revocation `n` is in each of them within moments.
     pub(crate) async fn soon_at(&self, n: u64) -> Option<CrlNumber> {
         let mut changed = self.changes();
         let published = async {
@@ -88,36 +91,49 @@ impl Crls {
         self.changed.subscribe()
     }
 
-    fn put(&self, crl: SignedCrl) {
+    fn put(&self, kind: AuthorityKind, crl: SignedCrl) {
         let authority = crl.authority();
         let head = *crl.head();
         let published = Arc::new(PublishedCrl {
+            authority,
+            kind,
             der: crl.into_der(),
             number: head.number,
             n: head.n,
             this_update: head.this_update,
             next_update: head.next_update,
         });
+        self.change(|all| {
+            all.insert(authority, published.clone());
+        });
+    }
+
+    fn change(&self, change: impl Fn(&mut HashMap<KeyId, Arc<PublishedCrl>>)) {
         self.published.rcu(|now| {
             let mut next = HashMap::clone(now);
-            next.insert(authority, published.clone());
+            change(&mut next);
             next
         });
         self.changed.send_modify(|count| *count += 1);
     }
 }
 
-/// Signs CRLs: at once when an entry is committed, and in rhythm.
+/// Signs CRLs: at once when an entry is committed, and in rhythm. And sees to it that there is always an authority to
+/// sign: one takes over only when its CRL is there.
 pub struct Publisher {
     store: Store,
     authorities: Arc<Authorities>,
     crls: Arc<Crls>,
     clock: Arc<dyn Clock>,
-    /// What the issuing CRL lists, kept from one to the next.
-    listed: BTreeMap<Serial, Listed>,
+    /// What the CRL of each issuing authority lists, kept from one to the next.
+    listed: HashMap<KeyId, BTreeMap<Serial, Listed>>,
     /// The newest entry in `listed`, and how many were in force then: a resume shows as fewer.
     n: u64,
     resumed: u64,
+    /// Since when an authority is known to sign no more.
+    superseded: HashMap<KeyId, Timestamp>,
+    /// What the root's CRL lists.
+    revoked_authorities: Vec<CrlEntry>,
 }
 
 struct Listed {
@@ -129,63 +145,125 @@ struct Listed {
 impl Publisher {
     /// Nothing signed yet.
     pub fn new(store: Store, authorities: Arc<Authorities>, crls: Arc<Crls>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, authorities, crls, clock, listed: BTreeMap::new(), n: 0, resumed: 0 }
+        Self {
+            store,
+            authorities,
+            crls,
+            clock,
+            listed: HashMap::new(),
+            n: 0,
+            resumed: 0,
+            superseded: HashMap::new(),
+            revoked_authorities: Vec::new(),
+        }
     }
 
-    /// Signs and publishes both CRLs. The service answers nobody before.
+    /// Signs and publishes the CRL of every authority. The service answers nobody before.
     ///
     /// # Errors
     /// Whatever kept a CRL from being signed or recorded.
     pub async fn publish(&mut self) -> Result<(), PublishError> {
         self.publish_issuing().await?;
-        self.publish_root().await
+        self.publish_root().await?;
+        self.take_over();
+        Ok(())
     }
 
     /// Publishes for as long as the service runs.
     pub async fn run(mut self) {
-        let mut changes = self.store.state().revocation_changes();
+        let mut entries = self.store.state().revocation_changes();
+        let mut generations = self.authorities.changes();
         let mut root_due = self.clock.now() + ROOT_RHYTHM;
         let mut due = self.clock.now() + RHYTHM;
+        let mut succeed_at = self.clock.now();
         loop {
-            match tokio::time::timeout(LOOK, changes.changed()).await {
-                Ok(Err(_)) => return,
-                Ok(Ok(())) => {}
+            let news = tokio::select! {
+                changed = entries.changed() => changed.is_ok(),
+                changed = generations.changed() => changed.is_ok(),
+                () = tokio::time::sleep(LOOK) => false,
+            };
+            entries.borrow_and_update();
+            generations.borrow_and_update();
+            let now = self.clock.now();
+            let mut made = false;
+            if now >= succeed_at {
                 // The wall clock decides what is due: a machine that slept is late when it wakes.
-                Err(_) if self.clock.now() < due => continue,
-                Err(_) => {}
+                made = self.authorities.succeed_in_time(now).await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "there is no successor to the issuing authority; tried again");
+                    succeed_at = now + SUCCEED_AGAIN;
+                    false
+                });
             }
-            due = self.clock.now() + RHYTHM;
-            while let Err(error) = self.publish_issuing().await {
-                tracing::error!(%error, "the CRL is not published; the last one stands");
-                tokio::time::sleep(RETRY).await;
+            if news || made || now >= due {
+                due = now + RHYTHM;
+                while let Err(error) = self.publish_issuing().await {
+                    tracing::error!(%error, "the CRL is not published; the last one stands");
+                    tokio::time::sleep(RETRY).await;
+                }
             }
-            if self.clock.now() >= root_due {
+            if now >= root_due || self.revoked_authorities() != self.revoked_authorities {
                 match self.publish_root().await {
-                    Ok(()) => root_due = self.clock.now() + ROOT_RHYTHM,
+                    Ok(()) => root_due = now + ROOT_RHYTHM,
                     Err(error) => tracing::error!(%error, "the root's CRL is not published; the last one stands"),
                 }
             }
+            self.take_over();
         }
+    }
+
+    fn take_over(&self) {
+        self.authorities.take_over(self.clock.now(), |key_id| self.crls.of(key_id).is_some());
     }
 
     async fn publish_issuing(&mut self) -> Result<(), PublishError> {
         let now = self.clock.now();
         let position = self.store.state().position();
         self.take_up(position.n, now).await?;
-        let key_id = self.authorities.issuing().key_id();
+        for issuing in self.authorities.all_issuing().iter() {
+            self.publish_one(issuing, position, now).await?;
+        }
+        self.drop_over(now).await
+    }
+
+    async fn publish_one(
+        &mut self,
+        issuing: &Issuing,
+        position: Position,
+        now: Timestamp,
+    ) -> Result<(), PublishError> {
+        let key_id = issuing.key_id();
         let previous = self.previous(key_id);
         let head = crl_head(AuthorityKind::Issuing, previous, position.epoch, position.n, now);
-        let entries = self.listed.iter().map(|(&serial, listed)| CrlEntry {
+        let listed = self.listed.entry(key_id).or_default();
+        let entries = listed.iter().map(|(&serial, listed)| CrlEntry {
             serial,
             revoked_at: listed.at,
             reason: listed.reason,
         });
-        let crl = self.authorities.sign_crl(head, entries.collect()).await?;
-        let count = self.listed.len();
-        self.record(&crl, count).await?;
-        self.crls.put(crl);
+        let crl = issuing.sign_crl(head, entries.collect()).await?;
+        let count = listed.len();
         // RFC 5280 §3.3: an entry stays until it has been in one CRL after the certificate's end.
-        self.listed.retain(|_, listed| listed.not_after >= now);
+        listed.retain(|_, listed| listed.not_after >= now);
+        self.record(&crl, count).await?;
+        self.crls.put(AuthorityKind::Issuing, crl);
+        Ok(())
+    }
+
+    /// Lets those publish no more whose last leaf is over and has been in one CRL since.
+    async fn drop_over(&mut self, now: Timestamp) -> Result<(), PublishError> {
+        let superseded = self.authorities.superseded();
+        self.superseded.retain(|key_id, _| superseded.iter().any(|one| one.key_id() == *key_id));
+        for key_id in superseded.iter().map(|one| one.key_id()) {
+            // What was being signed when it was superseded is recorded by the next round.
+            let since = *self.superseded.entry(key_id).or_insert(now);
+            if now >= since + RHYTHM && !self.store.signed_any_valid_at(key_id, now).await? {
+                self.authorities.drop_over(key_id);
+                self.listed.remove(&key_id);
+                self.crls.change(|all| {
+                    all.remove(&key_id);
+                });
+            }
+        }
         Ok(())
     }
 
@@ -194,10 +272,10 @@ impl Publisher {
         let key_id = self.authorities.root().key_id();
         let head = crl_head(AuthorityKind::Root, self.previous(key_id), position.epoch, position.n, now);
         let entries = self.revoked_authorities();
-        let count = entries.len();
-        let crl = self.authorities.sign_root_crl(&self.store, head, entries).await?;
-        self.record(&crl, count).await?;
-        self.crls.put(crl);
+        let crl = self.authorities.sign_root_crl(head, entries.clone()).await?;
+        self.record(&crl, entries.len()).await?;
+        self.revoked_authorities = entries;
+        self.crls.put(AuthorityKind::Root, crl);
         Ok(())
     }
 
@@ -243,12 +321,13 @@ impl Publisher {
             self.resumed = resumed;
         }
         for entry in self.store.state().in_force_after(self.n) {
-            for (serial, not_after) in self.store.hit_by(&entry, now).await? {
+            for Hit { authority, serial, not_after } in self.store.hit_by(&entry, now).await? {
                 let listed = Listed { at: entry.at, reason: entry.reason, not_after };
+                let by_serial = self.listed.entry(authority).or_default();
                 // Reasons for good win over a hold.
                 let held = |old: &Listed| old.reason == Reason::CertificateHold;
-                if self.listed.get(&serial).is_none_or(held) {
-                    self.listed.insert(serial, listed);
+                if by_serial.get(&serial).is_none_or(held) {
+                    by_serial.insert(serial, listed);
                 }
             }
         }

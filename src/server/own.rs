@@ -49,6 +49,7 @@ impl Own {
     pub(super) async fn run(mut self, verifier: Verifier) {
         let mut published = self.issuer.crls().changes();
         let mut entries = self.issuer.store().state().revocation_changes();
+        let mut generations = self.issuer.authorities().changes();
         loop {
             tokio::select! {
                 biased;
@@ -75,7 +76,9 @@ impl Own {
                     material.crls = crls(issuer);
                 }
             });
-            if self.issuer.now() >= self.renew_at {
+            let superseded = generations.has_changed().unwrap_or(false);
+            generations.borrow_and_update();
+            if superseded || self.issuer.now() >= self.renew_at {
                 self.renew().await;
             }
         }
@@ -130,9 +133,10 @@ async fn certify(issuer: &Issuer) -> Result<Certified, Refusal> {
     let host = issuer.config().public_url.host();
     let names = if host.parse::<std::net::IpAddr>().is_ok() { "localhost" } else { host };
     let now = issuer.now();
-    let der = issuer.issuance().issue_own(subject_key, vec![names.to_ascii_lowercase()], now).await?.into_reply();
-    let not_after = Leaf::read(&der).map_err(|error| internal(&error))?.not_after();
-    let chain = vec![der.into(), issuer.issuance().issuing_der().to_vec().into()];
+    let [leaf, issuing] =
+        issuer.issuance().issue_own(subject_key, vec![names.to_ascii_lowercase()], now).await?.into_reply();
+    let not_after = Leaf::read(&leaf).map_err(|error| internal(&error))?.not_after();
+    let chain = vec![leaf.into(), issuing.into()];
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     Ok((chain, Arc::new(key), renew_after(now, not_after, 0.0)))
 }

@@ -339,6 +339,13 @@ pub(super) async fn read(db: &Db, serial: Serial) -> Result<Option<StoredCertifi
     db.row(BY_SERIAL, vec![serial.into()]).await?.map(|row| StoredCertificate::from_row(&row)).transpose()
 }
 
+/// Whether an authority signed a certificate that is valid at `at` or later. What ends soonest is looked at first: an
+/// authority that no longer signs is found out by it.
+pub(super) async fn any_valid_at(db: &Db, authority: KeyId, at: Timestamp) -> Result<bool, DbError> {
+    let sql = "SELECT key FROM certificate WHERE not_after >= $1 AND authority = $2 ORDER BY not_after LIMIT 1";
+    Ok(db.row(sql, vec![at.into(), authority.into()]).await?.is_some())
+}
+
 /// The newest certificates of a query, newest first, at most `limit`.
 pub(super) async fn find(db: &Db, query: &Query, limit: u32) -> Result<Vec<StoredCertificate>, DbError> {
     let mut sql = format!("{SELECT} WHERE 1 = 1");

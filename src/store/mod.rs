@@ -24,7 +24,7 @@ mod writer;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chancery_api::{ApiToken, JoinToken, RevocationView};
-use chancery_identity::{Revocation, RevocationId, Serial, Timestamp};
+use chancery_identity::{KeyId, Revocation, RevocationId, Serial, Timestamp};
 use chancery_tlog::{Action, Bundle, Commitment, Hash, Tile, Tree};
 use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
@@ -39,7 +39,7 @@ pub use decision::{Cause, CommitError, Committed, Decision, Refused};
 pub use lineages::{Purge, StoredLineage};
 pub use log::{Deny, LogEntry, SHA256};
 pub use registry::{Put, Registered};
-pub use revocations::{Resume, RevocationQuery, Revoke};
+pub use revocations::{Hit, Resume, RevocationQuery, Revoke};
 pub use state::{Position, State};
 pub use tokens::{CreateApiToken, CreateJoinToken, DeleteApiToken, DeleteJoinToken, Redemption, Spent};
 pub use writer::Stopped;
@@ -202,8 +202,13 @@ impl Store {
         revocations::find(&self.shared.db, query, limit).await
     }
 
-    /// The serials, each with its notAfter, of the certificates that an entry hits and that are valid at `at` or later.
-    pub async fn hit_by(&self, entry: &Revocation, at: Timestamp) -> Result<Vec<(Serial, Timestamp)>, DbError> {
+    /// Whether an authority signed a certificate that is valid at `at` or later.
+    pub async fn signed_any_valid_at(&self, authority: KeyId, at: Timestamp) -> Result<bool, DbError> {
+        certificates::any_valid_at(&self.shared.db, authority, at).await
+    }
+
+    /// The certificates that an entry hits and that are valid at `at` or later.
+    pub async fn hit_by(&self, entry: &Revocation, at: Timestamp) -> Result<Vec<Hit>, DbError> {
         revocations::hit_by(&self.shared.db, entry, at).await
     }
 

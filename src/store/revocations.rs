@@ -1,7 +1,7 @@
 //! The revocation sequence: entries that stop, and resumes that end them.
 
 use chancery_api::{Resume as ResumeView, RevocationState, RevocationView};
-use chancery_identity::{Effect, Leaf, Lineage, Name, Reason, Revocation, RevocationId, Serial, Target, Timestamp};
+use chancery_identity::{Certificate, Effect, KeyId, Leaf, Lineage, Name, Reason, Revocation, RevocationId, Serial, Target, Timestamp};
 use chancery_tlog::{Decision as Logged, Resumed as ResumedRecord, Revoked as RevokedRecord};
 
 use super::batch::Batch;
@@ -287,10 +287,22 @@ fn view(row: &Row) -> Result<RevocationView, DbError> {
     parse(&row.read::<String>(0)?)
 }
 
-/// The serials, each with its notAfter, of the certificates that an entry hits and that are valid at `at` or later.
+/// A certificate that an entry hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(clippy::exhaustive_structs, reason = "whoever lists it reads all of it")]
+pub struct Hit {
+    /// Who signed it, and so lists it.
+    pub authority: KeyId,
+    /// Which.
+    pub serial: Serial,
+    /// When it is over anyhow.
+    pub not_after: Timestamp,
+}
+
+/// The certificates that an entry hits and that are valid at `at` or later.
 ///
 /// Costs what the target names; owners, scopes, authorities, tasks and times are looked for in all that is valid.
-pub(super) async fn hit_by(db: &Db, entry: &Revocation, at: Timestamp) -> Result<Vec<(Serial, Timestamp)>, DbError> {
+pub(super) async fn hit_by(db: &Db, entry: &Revocation, at: Timestamp) -> Result<Vec<Hit>, DbError> {
     let mut hit = Vec::new();
     if entry.effect == Effect::Forbid {
         return Ok(hit);
@@ -334,12 +346,13 @@ async fn select(db: &Db, condition: &str, values: Vec<Value>) -> Result<Vec<Row>
     db.rows(format!("SELECT key, der, not_after FROM certificate WHERE not_after >= $1 AND {condition}"), values).await
 }
 
-fn hits(rows: &[Row], entry: &Revocation, hit: &mut Vec<(Serial, Timestamp)>) -> Result<(), DbError> {
+fn hits(rows: &[Row], entry: &Revocation, hit: &mut Vec<Hit>) -> Result<(), DbError> {
     for row in rows {
         let der: Vec<u8> = row.read(1)?;
         let certificate = Leaf::read(&der).map_err(DbError::Certificate)?.into_certificate();
         if entry.hits(&certificate) {
-            hit.push((certificate.serial, certificate.not_after));
+            let Certificate { authority, serial, not_after, .. } = certificate;
+            hit.push(Hit { authority, serial, not_after });
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chancery::clock::Clock as _;
-use chancery::store::{CommitError, Put, Refused, Resume, RevocationQuery, Revoke};
+use chancery::store::{CommitError, Hit, Put, Refused, Resume, RevocationQuery, Revoke};
 use chancery_api::{Agent, RevocationState, State};
 use chancery_identity::{Effect, Name, Reason, Target};
 use chancery_tlog::Decision;
@@ -217,7 +217,9 @@ conformance! {
             let entry = world.store.commit(revoke([target], Effect::Revoke)).await.unwrap().into_reply().remove(0);
             let mut found = world.store.hit_by(&(&entry).into(), now).await.unwrap();
             found.sort_unstable();
-            let mut wanted: Vec<_> = wanted.iter().map(|certificate| (certificate.serial, certificate.not_after)).collect();
+            let mut wanted: Vec<_> = wanted.iter().map(|certificate| {
+                Hit { authority: certificate.authority, serial: certificate.serial, not_after: certificate.not_after }
+            }).collect();
             wanted.sort_unstable();
             assert_eq!(found, wanted, "{}", entry.target);
         }

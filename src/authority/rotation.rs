@@ -1,0 +1,94 @@
+//! One generation after the other: a successor is made in time, is announced, and then signs.
+//!
+//! Verifiers refuse whom they know no CRL for, so a successor publishes its CRL and is listed for twice `stale_after`
+//! before it signs: whoever counts as fresh by then has asked since. Only where the one that signs is stopped, or all but
+//! over, does the successor sign at once.
+
+use std::sync::Arc;
+
+use chancery_identity::{KeyId, Target, Timestamp};
+
+use crate::store::Cause;
+
+use super::{Authorities, Issuing, OpenError};
+
+impl Authorities {
+    /// Makes a successor if it is time: the newest generation is past half of its life, or every one is stopped.
+    /// Returns whether it made one.
+    ///
+    /// # Errors
+    /// A seal that does not open, a root that is over, a database that does not commit.
+    pub(crate) async fn succeed_in_time(&self, now: Timestamp) -> Result<bool, OpenError> {
+        let due = self.successor_due(now);
+        if due {
+            self.succeed(&Cause::ISSUER, now).await?;
+        }
+        Ok(due)
+    }
+
+    /// Makes a successor under the root, whatever the time is. It signs from [`Issuing::signs_from`].
+    ///
+    /// # Errors
+    /// As [`Authorities::succeed_in_time`].
+    pub(crate) async fn succeed(&self, cause: &Cause, now: Timestamp) -> Result<Arc<Issuing>, OpenError> {
+        let _one_at_a_time = self.ceremony.lock().await;
+        let ceremony = self.ceremony_at(now);
+        let root = self.unseal_root()?;
+        let authority = ceremony.make_issuing(&root, &self.status, self.ttl.authority, cause).await?;
+        let successor = Arc::new(Issuing::new(authority, &self.status, now + self.announced_for));
+        self.generations.rcu(|all| {
+            let mut all = Vec::clone(all);
+            all.push(successor.clone());
+            all
+        });
+        self.changed.send_modify(|count| *count += 1);
+        tracing::info!(key_id = %successor.key_id(), signs_from = %successor.signs_from, "a new issuing authority");
+        Ok(successor)
+    }
+
+    /// Lets the generation sign whose time has come; `published` says whether one's CRL can be had.
+    pub(crate) fn take_over(&self, now: Timestamp, published: impl Fn(KeyId) -> bool) {
+        let generations = self.all_issuing();
+        let lasting = |one: &Issuing| one.certificate().not_after() >= now + self.ttl.leaf;
+        let fit: Vec<_> =
+            generations.iter().rev().filter(|one| !self.stopped(one.key_id()) && published(one.key_id())).collect();
+        let announced = fit.iter().find(|one| lasting(one) && one.signs_from <= now);
+        let Some(chosen) = announced.or_else(|| fit.first()) else { return };
+        if self.present.load().key_id() != chosen.key_id() {
+            self.present.store(Arc::clone(chosen));
+            self.changed.send_modify(|count| *count += 1);
+            tracing::info!(key_id = %chosen.key_id(), "this issuing authority signs from now on");
+        }
+    }
+
+    /// Drops a generation whose leaves are over: it publishes no more. The one that signs and those after it stay.
+    pub(crate) fn drop_over(&self, key_id: KeyId) {
+        self.generations.rcu(|all| all.iter().filter(|one| one.key_id() != key_id).cloned().collect::<Vec<_>>());
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// The generations that signed before, or never will: what is left for them is their CRLs.
+    pub(crate) fn superseded(&self) -> Vec<Arc<Issuing>> {
+        let present = self.issuing().key_id();
+        let mut before = true;
+        let all = self.all_issuing();
+        let superseded = all.iter().filter(|one| {
+            before &= one.key_id() != present;
+            before || (one.key_id() != present && self.stopped(one.key_id()))
+        });
+        superseded.cloned().collect()
+    }
+
+    /// Whether an entry in force names the authority: it signs no leaf any more.
+    pub(crate) fn stopped(&self, key_id: KeyId) -> bool {
+        !self.store.state().naming(&Target::Authority(key_id)).is_empty()
+    }
+
+    fn successor_due(&self, now: Timestamp) -> bool {
+        let generations = self.all_issuing();
+        let Some(newest) = generations.iter().rev().find(|one| !self.stopped(one.key_id())) else { return true };
+        let (from, to) = (newest.certificate().not_before(), newest.certificate().not_after());
+        // A successor that would end with it, as the root does, gains nothing.
+        now >= from + to.since(from) / 2 && self.root.not_after() > to
+    }
+}
