@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chancery_api::{
-    Access, Admin, Agent, AttestRequest, AuthorityEntry, AuthorityKind, Bundle, Challenge, FreshnessLimits, RenewRequest, RootPin,
-    Service, State as RecordState, Subject, WellKnown, Whoami,
+    Access, Admin, Agent, AttestRequest, AuthorityEntry, AuthorityKind, Bundle, Challenge, FreshnessLimits,
+    RenewRequest, RootPin, Service, State as RecordState, Subject, WellKnown, Whoami,
 };
 use chancery_ca::local::CRYPTO;
 use chancery_ca::{KeyPolicy, StatusUrl};

@@ -233,8 +233,7 @@ struct Ceremony<'a> {
 impl Ceremony<'_> {
     async fn make_root(&self, validity: Duration) -> Result<AuthorityCertificate, OpenError> {
         let DrawnKey { signer, pkcs8 } = self.draw_key()?;
-        let root =
-            RootAuthority::create(self.trust_domain, signer, CRYPTO, validity, self.now, self.serial()?).await?;
+        let root = RootAuthority::create(self.trust_domain, signer, CRYPTO, validity, self.now, self.serial()?).await?;
         self.keep(AuthorityKind::Root, root.certificate(), &pkcs8, &Cause::ISSUER).await?;
         Ok(root.certificate().clone())
     }

@@ -155,13 +155,7 @@ impl Issuance {
         Ok(committed.map(|issued| [issued.der, issuing.certificate().der().to_vec()]))
     }
 
-    fn plan(
-        &self,
-        issuing: &Issuing,
-        granted: &Granted,
-        key: SubjectKey,
-        now: Timestamp,
-    ) -> Result<Linted, Refusal> {
+    fn plan(&self, issuing: &Issuing, granted: &Granted, key: SubjectKey, now: Timestamp) -> Result<Linted, Refusal> {
         // An entry that comes after this look is newer than the plan: the commit holds it against the certificate.
         if self.authorities.stopped(issuing.key_id()) {
             let detail = format!("issuing authority {} is stopped; its successor is not there yet", issuing.key_id());

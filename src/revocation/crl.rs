@@ -225,21 +225,13 @@ impl Publisher {
         self.drop_over(now).await
     }
 
-    async fn publish_one(
-        &mut self,
-        issuing: &Issuing,
-        position: Position,
-        now: Timestamp,
-    ) -> Result<(), PublishError> {
+    async fn publish_one(&mut self, issuing: &Issuing, position: Position, now: Timestamp) -> Result<(), PublishError> {
         let key_id = issuing.key_id();
         let previous = self.previous(key_id);
         let head = crl_head(AuthorityKind::Issuing, previous, position.epoch, position.n, now);
         let listed = self.listed.entry(key_id).or_default();
-        let entries = listed.iter().map(|(&serial, listed)| CrlEntry {
-            serial,
-            revoked_at: listed.at,
-            reason: listed.reason,
-        });
+        let entries =
+            listed.iter().map(|(&serial, listed)| CrlEntry { serial, revoked_at: listed.at, reason: listed.reason });
         let crl = issuing.sign_crl(head, entries.collect()).await?;
         let count = listed.len();
         // RFC 5280 §3.3: an entry stays until it has been in one CRL after the certificate's end.

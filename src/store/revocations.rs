@@ -1,7 +1,9 @@
 //! The revocation sequence: entries that stop, and resumes that end them.
 
 use chancery_api::{Resume as ResumeView, RevocationState, RevocationView};
-use chancery_identity::{Certificate, Effect, KeyId, Leaf, Lineage, Name, Reason, Revocation, RevocationId, Serial, Target, Timestamp};
+use chancery_identity::{
+    Certificate, Effect, KeyId, Leaf, Lineage, Name, Reason, Revocation, RevocationId, Serial, Target, Timestamp,
+};
 use chancery_tlog::{Decision as Logged, Resumed as ResumedRecord, Revoked as RevokedRecord};
 
 use super::batch::Batch;
