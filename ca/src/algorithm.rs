@@ -73,6 +73,8 @@ impl fmt::Display for Algorithm {
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "callers make it")]
 pub struct Crypto {
+    /// SHA-1. OCSP names issuers and responders by it (RFC 6960 §4.1.1, §4.2.1); nothing is signed over it.
+    pub sha1: fn(&[u8]) -> [u8; 20],
     /// SHA-256.
     pub sha256: fn(&[u8]) -> [u8; 32],
     /// Whether the signature is the key's over the message. Called as `verify(algorithm, public_key, message, signature)`;

@@ -8,10 +8,13 @@ use chancery_identity::der::{self, DerError, Writer};
 use chancery_identity::{KeyId, Serial, Timestamp, TrustDomain, oid};
 
 use crate::algorithm::PublicKey;
-use crate::certificate::{self, Head, SIGNS_CERTIFICATES, extension};
+use crate::certificate::{
+    self, DIGITAL_SIGNATURE, Head, Links, OCSP_NO_CHECK, OCSP_SIGNING, SIGNS_CERTIFICATES, extension,
+};
 use crate::lint::{Finding, Kind, lint};
+use crate::ocsp::{RESPONDER_VALIDITY, ResponderCertificate};
 use crate::profile::{BACKDATING, Issuer, Linted, Signed};
-use crate::{AuthorityCertificate, CrlPlan, Crypto, SignedCrl, Signer, SignerError, StatusUrl, key};
+use crate::{AuthorityCertificate, CrlPlan, Crypto, Responder, SignedCrl, Signer, SignerError, StatusUrl, key};
 
 /// The issuing authority: signs what was linted, and its CRL.
 #[derive(Clone, Debug)]
@@ -58,8 +61,35 @@ impl Authority {
         self.0.sign_crl(plan).await
     }
 
+    /// Certifies the key that answers OCSP requests for this authority: valid from a minute ago for
+    /// [`RESPONDER_VALIDITY`](crate::RESPONDER_VALIDITY), at most as long as the authority.
+    ///
+    /// # Errors
+    /// A signer failed, the key is of no known kind or the authority's own, or the authority is over.
+    pub async fn certify_responder(
+        &self,
+        signer: Arc<dyn Signer>,
+        now: Timestamp,
+        serial: Serial,
+    ) -> Result<Responder, AuthorityError> {
+        let certificate = &self.0.certificate;
+        let issuer = certificate.issuer(None, self.0.crypto);
+        let holder = public_key(&*signer)?;
+        let subject = distinguished_name("OCSP", &issuer.trust_domain, key::key_id(holder.bits, self.0.crypto));
+        let (kind, validity) = (Kind::Responder, RESPONDER_VALIDITY);
+        let planned = Planned { kind, issuer: &issuer, subject: &subject, holder, serial, validity, now };
+        let not_after = planned.not_after();
+        let der = planned.sign(&*self.0.signer).await?;
+        Responder::new(
+            certificate,
+            ResponderCertificate { der, serial, certified_at: now, not_after },
+            signer,
+            self.0.crypto,
+        )
+    }
+
     pub(crate) fn issuer(&self, status: &StatusUrl) -> Issuer {
-        self.0.issuer(status)
+        self.0.issuer(status, Some(status.ocsp()))
     }
 }
 
@@ -123,7 +153,8 @@ impl RootAuthority {
         now: Timestamp,
         serial: Serial,
     ) -> Result<Authority, AuthorityError> {
-        let issuer = self.0.issuer(status);
+        // The root's key is not loaded after signing, so no responder can be delegated under it.
+        let issuer = self.0.issuer(status, None);
         let holder = public_key(&*signer)?;
         let subject = distinguished_name("issuing", &issuer.trust_domain, key::key_id(holder.bits, self.0.crypto));
         let kind = Kind::Issuing;
@@ -167,9 +198,10 @@ impl Keyed {
         Ok(Self { certificate: Arc::new(certificate), signer, crypto })
     }
 
-    fn issuer(&self, status: &StatusUrl) -> Issuer {
+    fn issuer(&self, status: &StatusUrl, ocsp: Option<String>) -> Issuer {
         let key_id = self.certificate.key_id();
-        self.certificate.issuer(Some((status.crl(key_id), status.certificate(key_id))), self.crypto)
+        let links = Links { crl: status.crl(key_id), certificate: status.certificate(key_id), ocsp };
+        self.certificate.issuer(Some(links), self.crypto)
     }
 
     fn owns(&self, planned_for: KeyId) -> Result<(), SignError> {
@@ -190,6 +222,12 @@ impl Keyed {
 
 /// Signs and puts the parts together.
 async fn sign(signer: &dyn Signer, crypto: Crypto, tbs: &[u8]) -> Result<Vec<u8>, SignError> {
+    let signature = signature(signer, crypto, tbs).await?;
+    Ok(certificate::assemble(tbs, signer.algorithm(), &signature))
+}
+
+/// The signer's signature, verified where it comes from elsewhere.
+pub(crate) async fn signature(signer: &dyn Signer, crypto: Crypto, tbs: &[u8]) -> Result<Vec<u8>, SignError> {
     let signature = signer.sign(tbs).await?;
     let algorithm = signer.algorithm();
     if signer.remote() {
@@ -198,10 +236,10 @@ async fn sign(signer: &dyn Signer, crypto: Crypto, tbs: &[u8]) -> Result<Vec<u8>
             return Err(SignError::Signature);
         }
     }
-    Ok(certificate::assemble(tbs, algorithm, &signature))
+    Ok(signature)
 }
 
-/// An authority's certificate before it is signed.
+/// A certificate that is no leaf, an authority's or a responder's, before it is signed.
 struct Planned<'a> {
     kind: Kind,
     issuer: &'a Issuer,
@@ -213,15 +251,20 @@ struct Planned<'a> {
 }
 
 impl Planned<'_> {
+    fn not_after(&self) -> Timestamp {
+        last_second(self.now, self.validity).min(self.issuer.not_after)
+    }
+
     /// Writes, lints and signs it.
     async fn sign(self, signer: &dyn Signer) -> Result<Vec<u8>, AuthorityError> {
-        let Self { kind, issuer, subject, holder, serial, validity, now } = self;
+        let not_after = self.not_after();
+        let Self { kind, issuer, subject, holder, serial, now, .. } = self;
         let head = Head {
             serial,
             algorithm: issuer.algorithm,
             issuer: &issuer.subject,
             not_before: (now - BACKDATING).floor_to_second().max(issuer.not_before),
-            not_after: last_second(now, validity).min(issuer.not_after),
+            not_after,
             subject,
             spki: holder.spki,
         };
@@ -239,6 +282,9 @@ impl Planned<'_> {
 }
 
 fn extensions(w: &mut Writer, kind: Kind, issuer: &Issuer, key_id: KeyId) {
+    if kind == Kind::Responder {
+        return responder_extensions(w, issuer.key_id, key_id);
+    }
     extension(w, oid::BASIC_CONSTRAINTS, true, |w| {
         w.nested(der::SEQUENCE, |w| {
             w.boolean(true);
@@ -259,9 +305,33 @@ fn extensions(w: &mut Writer, kind: Kind, issuer: &Issuer, key_id: KeyId) {
             w.value(certificate::URI, issuer.trust_domain.id().as_str().as_bytes());
         });
     });
-    if let Some((crl, certificate)) = &issuer.links {
-        certificate::authority_extensions(w, issuer.key_id, crl, certificate);
+    if let Some(links) = &issuer.links {
+        certificate::authority_extensions(w, issuer.key_id, links);
     }
+}
+
+/// No SPIFFE ID: whoever answers for certificates is no workload, and authenticates as nobody.
+fn responder_extensions(w: &mut Writer, authority: KeyId, key_id: KeyId) {
+    certificate::authority_key_id(w, authority);
+    extension(w, oid::SUBJECT_KEY_ID, false, |w| {
+        w.octets(key_id.bytes());
+    });
+    extension(w, oid::BASIC_CONSTRAINTS, true, |w| {
+        w.nested(der::SEQUENCE, |_| {});
+    });
+    extension(w, oid::KEY_USAGE, true, |w| {
+        w.raw(DIGITAL_SIGNATURE);
+    });
+    // RFC 6960 §4.2.2.2: the authority delegates by this, in a certificate that it issues directly.
+    extension(w, oid::EXTENDED_KEY_USAGE, false, |w| {
+        w.nested(der::SEQUENCE, |w| {
+            w.oid(OCSP_SIGNING);
+        });
+    });
+    // RFC 6960 §4.2.2.2.1: trusted for its lifetime, which therefore is short; SHOULD be non-critical.
+    extension(w, OCSP_NO_CHECK, false, |w| {
+        w.value(der::NULL, &[]);
+    });
 }
 
 fn public_key(signer: &dyn Signer) -> Result<PublicKey<'_>, AuthorityError> {

@@ -4,7 +4,7 @@ use chancery_identity::der::{self, Reader};
 use chancery_identity::{KeyId, Serial, SpiffeId, Timestamp, TrustDomain, oid};
 
 use crate::algorithm::PublicKey;
-use crate::certificate::{self, Fields, Parts};
+use crate::certificate::{self, Fields, Links, Parts};
 use crate::profile::Issuer;
 use crate::{Algorithm, AuthorityError, Crypto};
 
@@ -115,8 +115,8 @@ impl AuthorityCertificate {
         self.not_after
     }
 
-    /// What it gives to what it signs, with the places of its CRL and certificate.
-    pub(crate) fn issuer(&self, links: Option<(String, String)>, crypto: Crypto) -> Issuer {
+    /// What it gives to what it signs.
+    pub(crate) fn issuer(&self, links: Option<Links>, crypto: Crypto) -> Issuer {
         Issuer {
             subject: self.subject.clone(),
             spki: self.spki.clone(),

@@ -9,6 +9,12 @@ use crate::Algorithm;
 
 /// id-ad-caIssuers, RFC 5280 §4.2.2.1.
 pub(crate) const CA_ISSUERS: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 48, 2];
+/// id-ad-ocsp, RFC 5280 §4.2.2.1.
+pub(crate) const OCSP: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 48, 1];
+/// id-pkix-ocsp-nocheck, RFC 6960 §4.2.2.2.1.
+pub(crate) const OCSP_NO_CHECK: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 48, 1, 5];
+/// id-kp-OCSPSigning, RFC 6960 §4.2.2.2.
+pub(crate) const OCSP_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 9];
 /// noRevAvail, RFC 9608.
 pub(crate) const NO_REVOCATION_AVAILABLE: &[u8] = &[0x55, 0x1d, 56];
 /// KeyUsage with digitalSignature alone.
@@ -71,11 +77,22 @@ pub(crate) fn extension(w: &mut Writer, id: &[u8], critical: bool, value: impl F
     });
 }
 
-/// Who signed and how to find out more about it: AuthorityKeyIdentifier, CRL distribution point and caIssuers.
-pub(crate) fn authority_extensions(w: &mut Writer, key_id: KeyId, crl: &str, certificate: &str) {
+/// Where what an authority signs points its readers to.
+#[derive(Clone, Debug)]
+pub(crate) struct Links {
+    /// The authority's CRL.
+    pub(crate) crl: String,
+    /// The authority's certificate.
+    pub(crate) certificate: String,
+    /// Its OCSP responder, if it has one.
+    pub(crate) ocsp: Option<String>,
+}
+
+/// Who signed and how to find out more about it: AuthorityKeyIdentifier, CRL distribution point, OCSP and caIssuers.
+pub(crate) fn authority_extensions(w: &mut Writer, key_id: KeyId, links: &Links) {
     authority_key_id(w, key_id);
-    extension(w, oid::CRL_DISTRIBUTION_POINTS, false, |w| crl_distribution_point(w, crl));
-    extension(w, oid::AUTHORITY_INFO_ACCESS, false, |w| ca_issuers(w, certificate));
+    extension(w, oid::CRL_DISTRIBUTION_POINTS, false, |w| crl_distribution_point(w, &links.crl));
+    extension(w, oid::AUTHORITY_INFO_ACCESS, false, |w| authority_information_access(w, links));
 }
 
 /// RFC 5280 §4.2.1.1, in the keyIdentifier form.
@@ -100,12 +117,15 @@ pub(crate) fn crl_distribution_point(w: &mut Writer, uri: &str) {
     });
 }
 
-/// RFC 5280 §4.2.2.1: one caIssuers.
-pub(crate) fn ca_issuers(w: &mut Writer, uri: &str) {
+/// RFC 5280 §4.2.2.1: OCSP, where there is a responder, then one caIssuers.
+pub(crate) fn authority_information_access(w: &mut Writer, links: &Links) {
     w.nested(der::SEQUENCE, |w| {
-        w.nested(der::SEQUENCE, |w| {
-            w.oid(CA_ISSUERS).value(URI, uri.as_bytes());
-        });
+        let ocsp = links.ocsp.iter().map(|uri| (OCSP, uri));
+        for (method, uri) in ocsp.chain([(CA_ISSUERS, &links.certificate)]) {
+            w.nested(der::SEQUENCE, |w| {
+                w.oid(method).value(URI, uri.as_bytes());
+            });
+        }
     });
 }
 

@@ -1,4 +1,4 @@
-//! How a certificate is made: inspect, plan, lint, sign. And the authorities that sign, and their CRLs.
+//! How a certificate is made: inspect, plan, lint, sign. And the authorities that sign, their CRLs and their OCSP responders.
 //!
 //! No I/O, no clock, no randomness, no crypto library: `now`, serials, [`Crypto`] and [`Signer`]s come in as arguments.
 //! (Feature `ring` adds `local`, which has the last two for keys in memory.)
@@ -72,6 +72,7 @@ mod key;
 mod lint;
 #[cfg(feature = "ring")]
 pub mod local;
+mod ocsp;
 mod profile;
 mod signer;
 mod status;
@@ -83,6 +84,10 @@ pub use crl::{CrlEntry, CrlHead, CrlNumber, CrlPlan, CrlRefused, SignedCrl};
 pub use csr::{CSR_LEN_MAX, CsrRefused, inspect_csr};
 pub use key::{KeyPolicy, KeyRefused, SubjectKey};
 pub use lint::Finding;
+pub use ocsp::{
+    CertId, CertStatus, OCSP_REQUEST_LEN_MAX, OcspError, OcspNonce, OcspPlan, OcspRefused, OcspRequest,
+    OcspRequestRefused, OcspTimes, RESPONDER_VALIDITY, Responder, SignedOcsp,
+};
 pub use profile::{BACKDATING, Claims, Linted, Planned, Profile, Refused, Signed, TTL_MIN};
 pub use signer::{Signer, SignerError};
 pub use status::{StatusUrl, StatusUrlError};

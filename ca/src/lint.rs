@@ -10,10 +10,12 @@ use chancery_identity::{Grant, LEAF_LEN_MAX, SCOPES_MAX, Scope, SpiffeId, Timest
 
 use crate::algorithm::PublicKey;
 use crate::certificate::{
-    self, DIGITAL_SIGNATURE, DNS_NAME, Extension, Fields, NO_REVOCATION_AVAILABLE, OTHER_NAME, SIGNS_CERTIFICATES, URI,
+    self, DIGITAL_SIGNATURE, DNS_NAME, Extension, Fields, Links, NO_REVOCATION_AVAILABLE, OCSP_NO_CHECK, OCSP_SIGNING,
+    OTHER_NAME, SIGNS_CERTIFICATES, URI,
 };
 use crate::csr::oid_text;
 use crate::key;
+use crate::ocsp::RESPONDER_VALIDITY;
 use crate::profile::{BACKDATING, Issuer, dns_name, len_max};
 
 /// What a lint found wrong.
@@ -53,6 +55,8 @@ pub(crate) enum Kind {
     Leaf,
     Issuing,
     Root,
+    /// Of OCSP.
+    Responder,
 }
 
 /// Judges a TBSCertificate that the issuer would sign at `now` for the holder of the key.
@@ -73,7 +77,7 @@ struct Lint {
     check: fn(&Case<'_>) -> Result<(), String>,
 }
 
-/// By name. Leaf and authority differ inside the checks where the profile differs.
+/// By name. Leaf, authority and responder differ inside the checks where the profile differs.
 const LINTS: &[Lint] = &[
     Lint { name: "authority_information_access", check: authority_information_access },
     Lint { name: "authority_key_id", check: authority_key_id },
@@ -87,6 +91,7 @@ const LINTS: &[Lint] = &[
     Lint { name: "key_usage", check: key_usage },
     Lint { name: "names", check: names },
     Lint { name: "no_revocation_available", check: no_revocation_available },
+    Lint { name: "ocsp_no_check", check: ocsp_no_check },
     Lint { name: "public_key", check: public_key },
     Lint { name: "scopes", check: scopes },
     Lint { name: "serial", check: serial },
@@ -130,11 +135,11 @@ impl<'a> Case<'a> {
         ensure(extension.value == writer.finish(), "has another value than the profile's")
     }
 
-    /// As [`Case::exactly`] where the issuer links to itself; else absent.
-    fn linked(&self, id: &[u8], value: impl FnOnce(&mut Writer, &(String, String))) -> Result<(), String> {
+    /// As [`Case::exactly`] where the issuer has links; else absent.
+    fn linked(&self, id: &[u8], value: impl FnOnce(&mut Writer, &Links)) -> Result<(), String> {
         match &self.issuer.links {
             Some(links) => self.exactly(id, false, |w| value(w, links)),
-            None => ensure(self.fields.extension(id).is_none(), "present in a root"),
+            None => ensure(self.fields.extension(id).is_none(), "present in a root or a responder"),
         }
     }
 }
@@ -190,7 +195,10 @@ fn validity(case: &Case<'_>) -> Result<(), String> {
     ensure(from <= case.now, "begins in the future")?;
     ensure(from < to, "ends before it begins")?;
     ensure(from >= case.issuer.not_before, "begins before its issuer")?;
-    ensure(to <= case.issuer.not_after, "ends after its issuer")
+    ensure(to <= case.issuer.not_after, "ends after its issuer")?;
+    // RFC 6960 §4.2.2.2.1: whom nobody can revoke is issued for a short time, and again.
+    let short = case.kind != Kind::Responder || to < case.now + RESPONDER_VALIDITY;
+    ensure(short, "a responder's lasts longer than a responder may")
 }
 
 /// RFC 5280 §4.1.2.5: UTCTime through 2049, GeneralizedTime after, in seconds and Z.
@@ -208,8 +216,8 @@ fn subject(case: &Case<'_>) -> Result<(), String> {
             let Some(extension) = case.fields.extension(oid::SUBJECT_ALT_NAME) else { return Ok(()) };
             ensure(extension.critical == Some(true), "the subject is empty and subjectAltName not critical")
         }
-        Kind::Issuing => {
-            ensure(!empty, "an authority's subject is empty")?;
+        Kind::Issuing | Kind::Responder => {
+            ensure(!empty, "an authority's or a responder's subject is empty")?;
             ensure(case.fields.subject != case.fields.issuer, "the same subject as the issuer's")
         }
         Kind::Root => {
@@ -221,6 +229,10 @@ fn subject(case: &Case<'_>) -> Result<(), String> {
 
 /// X509-SVID §2 and §3: exactly one URI, a SPIFFE ID in our trust domain, with a path in leaves and none in authorities.
 fn spiffe_id(case: &Case<'_>) -> Result<(), String> {
+    if case.kind == Kind::Responder {
+        // `names` refuses any.
+        return Ok(());
+    }
     let mut uris = case.names_tagged(URI);
     let (Some(uri), None) = (uris.next(), uris.next()) else {
         return Err(format!("{} URIs, wanted one", case.names_tagged(URI).count()));
@@ -231,8 +243,11 @@ fn spiffe_id(case: &Case<'_>) -> Result<(), String> {
     ensure(case.leaf() != id.path().is_empty(), "leaves have a path and authorities none")
 }
 
-/// Nothing but the SPIFFE ID, scopes and DNS names; the last in order, each once.
+/// Nothing but the SPIFFE ID, scopes and DNS names; the last in order, each once. A responder is nobody to a service.
 fn names(case: &Case<'_>) -> Result<(), String> {
+    if case.kind == Kind::Responder {
+        return ensure(case.fields.extension(oid::SUBJECT_ALT_NAME).is_none(), "a responder with a name");
+    }
     let known = |tag| tag == URI || (case.leaf() && matches!(tag, DNS_NAME | OTHER_NAME));
     ensure(case.names.iter().all(|&(tag, _)| known(tag)), "a name of another kind")?;
     ensure(case.names_tagged(DNS_NAME).is_sorted_by(|a, b| a < b), "DNS names out of order or twice")?;
@@ -263,7 +278,7 @@ fn grant(case: &Case<'_>) -> Result<(), String> {
     let Some(extension) = case.fields.extension(oid::GRANT) else {
         return ensure(case.names_tagged(OTHER_NAME).next().is_none(), "scopes without a grant");
     };
-    ensure(case.leaf(), "an authority with a grant")?;
+    ensure(case.leaf(), "a grant in what is no leaf")?;
     has_criticality(extension, false)?;
     Grant::from_der(extension.value).map(drop).map_err(|error| error.to_string())
 }
@@ -280,7 +295,7 @@ fn size(case: &Case<'_>) -> Result<(), String> {
 /// RFC 5280 §4.2.1.9; leaves say cA=FALSE too, as some clients want it said.
 fn basic_constraints(case: &Case<'_>) -> Result<(), String> {
     let value: &[u8] = match case.kind {
-        Kind::Leaf => &[der::SEQUENCE, 0],
+        Kind::Leaf | Kind::Responder => &[der::SEQUENCE, 0],
         Kind::Issuing => &[der::SEQUENCE, 6, der::BOOLEAN, 1, 0xff, der::INTEGER, 1, 0],
         Kind::Root => &[der::SEQUENCE, 3, der::BOOLEAN, 1, 0xff],
     };
@@ -289,28 +304,41 @@ fn basic_constraints(case: &Case<'_>) -> Result<(), String> {
     })
 }
 
-/// X509-SVID §4.3: critical; digitalSignature for leaves, keyCertSign and cRLSign for authorities.
+/// X509-SVID §4.3: critical; digitalSignature for leaves and responders, keyCertSign and cRLSign for authorities.
 fn key_usage(case: &Case<'_>) -> Result<(), String> {
     case.exactly(oid::KEY_USAGE, true, |w| {
-        w.raw(if case.leaf() { DIGITAL_SIGNATURE } else { SIGNS_CERTIFICATES });
+        w.raw(match case.kind {
+            Kind::Leaf | Kind::Responder => DIGITAL_SIGNATURE,
+            Kind::Issuing | Kind::Root => SIGNS_CERTIFICATES,
+        });
     })
 }
 
-/// X509-SVID §4.4: both serverAuth and clientAuth. Authorities have none, as libraries differ on what that would mean.
+/// X509-SVID §4.4: both serverAuth and clientAuth. Authorities have none, as libraries differ on what that would mean. RFC 6960
+/// §4.2.2.2: OCSPSigning for responders, and nothing that a service would take them for.
 fn extended_key_usage(case: &Case<'_>) -> Result<(), String> {
-    if !case.leaf() {
-        return ensure(case.fields.extension(oid::EXTENDED_KEY_USAGE).is_none(), "present in an authority");
-    }
+    let usages: &[&[u8]] = match case.kind {
+        Kind::Leaf => &[oid::SERVER_AUTH, oid::CLIENT_AUTH],
+        Kind::Responder => &[OCSP_SIGNING],
+        Kind::Issuing | Kind::Root => {
+            return ensure(case.fields.extension(oid::EXTENDED_KEY_USAGE).is_none(), "present in an authority");
+        }
+    };
     case.exactly(oid::EXTENDED_KEY_USAGE, false, |w| {
         w.nested(der::SEQUENCE, |w| {
-            w.oid(oid::SERVER_AUTH).oid(oid::CLIENT_AUTH);
+            for usage in usages {
+                w.oid(usage);
+            }
         });
     })
 }
 
 /// RFC 5280 §4.2.1.1: the issuer's subjectKeyIdentifier.
 fn authority_key_id(case: &Case<'_>) -> Result<(), String> {
-    case.linked(oid::AUTHORITY_KEY_ID, |w, _| {
+    if case.kind == Kind::Root {
+        return ensure(case.fields.extension(oid::AUTHORITY_KEY_ID).is_none(), "present in a root");
+    }
+    case.exactly(oid::AUTHORITY_KEY_ID, false, |w| {
         w.nested(der::SEQUENCE, |w| {
             w.value(der::context(0), case.issuer.key_id.bytes());
         });
@@ -329,17 +357,27 @@ fn subject_key_id(case: &Case<'_>) -> Result<(), String> {
 
 /// RFC 5280 §4.2.1.13: one point, the issuer's complete CRL.
 fn crl_distribution_point(case: &Case<'_>) -> Result<(), String> {
-    case.linked(oid::CRL_DISTRIBUTION_POINTS, |w, (crl, _)| certificate::crl_distribution_point(w, crl))
+    case.linked(oid::CRL_DISTRIBUTION_POINTS, |w, links| certificate::crl_distribution_point(w, &links.crl))
 }
 
-/// RFC 5280 §4.2.2.1: one caIssuers, the issuer's certificate.
+/// RFC 5280 §4.2.2.1: the issuer's OCSP responder if it has one, and one caIssuers, the issuer's certificate.
 fn authority_information_access(case: &Case<'_>) -> Result<(), String> {
-    case.linked(oid::AUTHORITY_INFO_ACCESS, |w, (_, issuer)| certificate::ca_issuers(w, issuer))
+    case.linked(oid::AUTHORITY_INFO_ACCESS, certificate::authority_information_access)
 }
 
 /// RFC 9608: it would tell verifiers not to look for a revocation.
 fn no_revocation_available(case: &Case<'_>) -> Result<(), String> {
     ensure(case.fields.extension(NO_REVOCATION_AVAILABLE).is_none(), "present")
+}
+
+/// RFC 6960 §4.2.2.2.1: in a responder's certificate, non-critical, NULL; elsewhere it would end every look for a revocation.
+fn ocsp_no_check(case: &Case<'_>) -> Result<(), String> {
+    if case.kind != Kind::Responder {
+        return ensure(case.fields.extension(OCSP_NO_CHECK).is_none(), "present in what is no responder's");
+    }
+    case.exactly(OCSP_NO_CHECK, false, |w| {
+        w.value(der::NULL, &[]);
+    })
 }
 
 /// RFC 5280 §4.2: no extension twice; and none that the profile does not have.
@@ -355,6 +393,7 @@ fn extensions(case: &Case<'_>) -> Result<(), String> {
         oid::SUBJECT_ALT_NAME,
         oid::SUBJECT_KEY_ID,
         NO_REVOCATION_AVAILABLE,
+        OCSP_NO_CHECK,
     ];
     let mut seen: Vec<&[u8]> = Vec::new();
     for &Extension { id, .. } in &case.fields.extensions {

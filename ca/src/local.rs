@@ -12,7 +12,7 @@ use chancery_identity::der::{self, Writer};
 use crate::{Algorithm, Crypto, Signer, SignerError};
 
 /// Digest and verification by ring.
-pub const CRYPTO: Crypto = Crypto { sha256, verify };
+pub const CRYPTO: Crypto = Crypto { sha1, sha256, verify };
 
 /// A P-256 key in this process's memory. Prints only its public half.
 pub struct LocalSigner {
@@ -75,9 +75,17 @@ impl fmt::Debug for LocalSigner {
     }
 }
 
+fn sha1(bytes: &[u8]) -> [u8; 20] {
+    digest_of(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes)
+}
+
 fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    for (out, byte) in out.iter_mut().zip(digest::digest(&digest::SHA256, bytes).as_ref()) {
+    digest_of(&digest::SHA256, bytes)
+}
+
+fn digest_of<const N: usize>(algorithm: &'static digest::Algorithm, bytes: &[u8]) -> [u8; N] {
+    let mut out = [0; N];
+    for (out, byte) in out.iter_mut().zip(digest::digest(algorithm, bytes).as_ref()) {
         *out = *byte;
     }
     out

@@ -8,7 +8,7 @@ use chancery_identity::{
     Certificate, Grant, KeyId, LEAF_LEN_MAX, Leaf, ScopeSet, Serial, SpiffeId, Timestamp, TrustDomain, oid,
 };
 
-use crate::certificate::{self, DIGITAL_SIGNATURE, Head, extension};
+use crate::certificate::{self, DIGITAL_SIGNATURE, Head, Links, extension};
 use crate::lint::{Finding, Kind, lint};
 use crate::{Algorithm, Authority, Crypto, StatusUrl, SubjectKey};
 
@@ -38,7 +38,7 @@ pub struct Claims {
 pub struct Profile(Arc<Issuer>);
 
 impl Profile {
-    /// The profile of the authority's leaves; `status` is where their readers find its CRL and certificate.
+    /// The profile of the authority's leaves; `status` is where their readers find its CRL, OCSP and certificate.
     pub fn new(authority: &Authority, status: &StatusUrl) -> Self {
         Self(Arc::new(authority.issuer(status)))
     }
@@ -199,8 +199,8 @@ pub(crate) struct Issuer {
     pub(crate) algorithm: Algorithm,
     pub(crate) not_before: Timestamp,
     pub(crate) not_after: Timestamp,
-    /// Where its CRL and its certificate are; a root's own certificate has none.
-    pub(crate) links: Option<(String, String)>,
+    /// What it signs points there; a root's own certificate and a responder's point nowhere.
+    pub(crate) links: Option<Links>,
     pub(crate) crypto: Crypto,
 }
 
@@ -215,8 +215,8 @@ fn leaf(issuer: &Issuer, key: &SubjectKey, certificate: &Certificate, dns_names:
         spki: key.spki(),
     };
     certificate::write_tbs(&head, |w| {
-        if let Some((crl, ca)) = &issuer.links {
-            certificate::authority_extensions(w, issuer.key_id, crl, ca);
+        if let Some(links) = &issuer.links {
+            certificate::authority_extensions(w, issuer.key_id, links);
         }
         extension(w, oid::SUBJECT_KEY_ID, false, |w| {
             w.octets(key.key_id().bytes());

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use chancery_identity::KeyId;
 
-/// The longest status URL, in bytes; it stands twice in every certificate.
+/// The longest status URL, in bytes; it stands three times in every certificate.
 const LEN_MAX: usize = 255;
 
-/// The base of what is written into certificates as CRL distribution point and caIssuers: `http://` or `https://`, a host,
+/// The base of what is written into certificates as CRL distribution point, OCSP and caIssuers: `http://` or `https://`, a host,
 /// maybe a port and a path, no `/` at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusUrl(Box<str>);
@@ -22,6 +22,11 @@ impl StatusUrl {
     /// Where the authority's certificate is: `{base}/ca/{key id}.crt`.
     pub fn certificate(&self, authority: KeyId) -> String {
         format!("{}/ca/{authority}.crt", self.0)
+    }
+
+    /// Where OCSP responders answer for every issuing authority: `{base}/ocsp`.
+    pub fn ocsp(&self) -> String {
+        format!("{}/ocsp", self.0)
     }
 
     /// The base itself.

@@ -321,18 +321,31 @@ impl Writer {
 
     /// A time in whole seconds, UTCTime from 1950 through 2049 and GeneralizedTime else (RFC 5280 §4.1.2.5).
     pub fn time(&mut self, at: Timestamp) -> &mut Self {
+        if (1950..2050).contains(&at.civil().year) {
+            self.bytes.extend([UTC_TIME, 13]);
+            self.digits(at, false);
+            self
+        } else {
+            self.generalized_time(at)
+        }
+    }
+
+    /// A GeneralizedTime in whole seconds, whatever the year: OCSP knows no other (RFC 6960 §4.2.1).
+    pub fn generalized_time(&mut self, at: Timestamp) -> &mut Self {
+        self.bytes.extend([GENERALIZED_TIME, 15]);
+        self.digits(at, true);
+        self
+    }
+
+    fn digits(&mut self, at: Timestamp, century: bool) {
         let c = at.civil();
-        let short = (1950..2050).contains(&c.year);
-        let century = (!short).then_some(c.year / 100);
-        let fields = [c.year % 100, c.month, c.day, c.hour, c.minute, c.second];
-        self.bytes.extend(if short { [UTC_TIME, 13] } else { [GENERALIZED_TIME, 15] });
-        for pair in century.into_iter().chain(fields) {
+        let century = century.then_some(c.year / 100);
+        for pair in century.into_iter().chain([c.year % 100, c.month, c.day, c.hour, c.minute, c.second]) {
             // Calendar fields have two digits.
             let pair = u8::try_from(pair).unwrap_or_default();
             self.bytes.extend([b'0' + pair / 10 % 10, b'0' + pair % 10]);
         }
         self.bytes.push(b'Z');
-        self
     }
 
     fn length(&mut self, length: usize) {

@@ -1,6 +1,6 @@
 //! Each lint finds its defects, which lie in `tests/fixtures/{lint}/{defect}.pem`, and finds nothing else in them.
 //!
-//! A file name begins with `issuing-` or `root-` where the certificate is not a leaf. `cargo test -p chancery-ca
+//! A file name begins with `issuing-`, `root-` or `responder-` where the certificate is not a leaf. `cargo test -p chancery-ca
 //! write_fixtures -- --ignored` makes them anew from [`defects`].
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -15,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::*;
-use crate::certificate::{Parts, ca_issuers, crl_distribution_point};
+use crate::certificate::{CA_ISSUERS, Links, OCSP, Parts, crl_distribution_point};
 use crate::local::{CRYPTO, LocalSigner};
 use crate::profile::Claims;
 use crate::{Algorithm, Authority, Linted, Profile, RootAuthority, Signer, StatusUrl, SubjectKey};
@@ -70,6 +70,7 @@ struct Fixtures {
     leaf_key: Vec<u8>,
     issuing_key: Vec<u8>,
     root_key: Vec<u8>,
+    responder_key: Vec<u8>,
 }
 
 impl Fixtures {
@@ -85,6 +86,7 @@ impl Fixtures {
             leaf_key: signer("leaf").public_key().to_vec(),
             issuing_key: issuing.certificate().spki().to_vec(),
             root_key: root.certificate().spki().to_vec(),
+            responder_key: signer("responder").public_key().to_vec(),
         }
     }
 
@@ -95,8 +97,11 @@ impl Fixtures {
         let findings = if name.starts_with("root") {
             lint(Kind::Root, tbs, &self.root, &self.root_key, NOW)
         } else if name.starts_with("issuing") {
-            let links = Some((status().crl(self.root.key_id), status().certificate(self.root.key_id)));
-            lint(Kind::Issuing, tbs, &Issuer { links, ..self.root.clone() }, &self.issuing_key, NOW)
+            let key_id = self.root.key_id;
+            let links = Links { crl: status().crl(key_id), certificate: status().certificate(key_id), ocsp: None };
+            lint(Kind::Issuing, tbs, &Issuer { links: Some(links), ..self.root.clone() }, &self.issuing_key, NOW)
+        } else if name.starts_with("responder") {
+            lint(Kind::Responder, tbs, &Issuer { links: None, ..self.issuing.clone() }, &self.responder_key, NOW)
         } else {
             lint(Kind::Leaf, tbs, &self.issuing, &self.leaf_key, NOW)
         };
@@ -136,10 +141,13 @@ fn write_fixtures() {
     write("good", "root", root.certificate().der());
     write("good", "issuing", issuing.certificate().der());
     write("good", "leaf", leaf.der());
+    let responder = crate::testing::now(issuing.certify_responder(signer("responder"), NOW, serial(4))).unwrap();
+    write("good", "responder", responder.certificate());
     for Defect { lint, name, make } in defects() {
         let (good, by) = match name.split('-').next() {
             Some("root") => (root.certificate().der(), "root"),
             Some("issuing") => (issuing.certificate().der(), "root"),
+            Some("responder") => (responder.certificate(), "issuing"),
             _ => (leaf.der(), "issuing"),
         };
         let mut draft = Draft::read(good);
@@ -350,9 +358,20 @@ fn defects() -> Vec<Defect> {
         defect("authority_information_access", "absent", |d| d.remove(oid::AUTHORITY_INFO_ACCESS)),
         defect("authority_information_access", "critical", |d| d.critical(oid::AUTHORITY_INFO_ACCESS, Some(true))),
         defect("authority_information_access", "elsewhere", |d| {
-            d.value(oid::AUTHORITY_INFO_ACCESS, |w| ca_issuers(w, "http://elsewhere.test/ca.crt"));
+            access(d, &[OCSP, CA_ISSUERS], "http://elsewhere.test/x")
+        }),
+        defect("authority_information_access", "no_ocsp", |d| {
+            let key = signer("issuing");
+            let key_id = key::key_id(PublicKey::read(key.public_key()).unwrap().unwrap().bits, CRYPTO);
+            access(d, &[CA_ISSUERS], &status().certificate(key_id));
+        }),
+        defect("authority_information_access", "issuing-ocsp", |d| access(d, &[OCSP], "http://status.test/ocsp")),
+        defect("authority_information_access", "responder-present", |d| {
+            d.add(oid::AUTHORITY_INFO_ACCESS, None, |_| {});
+            access(d, &[OCSP], "http://status.test/ocsp");
         }),
         defect("authority_key_id", "absent", |d| d.remove(oid::AUTHORITY_KEY_ID)),
+        defect("authority_key_id", "responder-absent", |d| d.remove(oid::AUTHORITY_KEY_ID)),
         defect("authority_key_id", "another", |d| {
             d.value(oid::AUTHORITY_KEY_ID, |w| {
                 w.nested(der::SEQUENCE, |w| {
@@ -377,6 +396,11 @@ fn defects() -> Vec<Defect> {
                 w.raw(&[der::SEQUENCE, 3, der::BOOLEAN, 1, 0xff]);
             });
         }),
+        defect("basic_constraints", "responder-ca", |d| {
+            d.value(oid::BASIC_CONSTRAINTS, |w| {
+                w.raw(&[der::SEQUENCE, 3, der::BOOLEAN, 1, 0xff]);
+            });
+        }),
         defect("basic_constraints", "root-path_length", |d| {
             d.value(oid::BASIC_CONSTRAINTS, |w| {
                 w.raw(&[der::SEQUENCE, 6, der::BOOLEAN, 1, 0xff, der::INTEGER, 1, 0]);
@@ -387,6 +411,9 @@ fn defects() -> Vec<Defect> {
             d.value(oid::CRL_DISTRIBUTION_POINTS, |w| crl_distribution_point(w, "http://elsewhere.test/a.crl"));
         }),
         defect("crl_distribution_point", "issuing-absent", |d| d.remove(oid::CRL_DISTRIBUTION_POINTS)),
+        defect("crl_distribution_point", "responder-present", |d| {
+            d.add(oid::CRL_DISTRIBUTION_POINTS, None, |w| crl_distribution_point(w, "http://status.test/a.crl"));
+        }),
         defect("crl_distribution_point", "root-present", |d| {
             d.add(oid::CRL_DISTRIBUTION_POINTS, None, |w| crl_distribution_point(w, "http://status.test/a.crl"));
         }),
@@ -405,6 +432,14 @@ fn defects() -> Vec<Defect> {
             d.add(oid::EXTENDED_KEY_USAGE, None, |w| {
                 w.nested(der::SEQUENCE, |w| {
                     w.oid(oid::CLIENT_AUTH);
+                });
+            });
+        }),
+        defect("extended_key_usage", "responder-absent", |d| d.remove(oid::EXTENDED_KEY_USAGE)),
+        defect("extended_key_usage", "responder-server_auth_too", |d| {
+            d.value(oid::EXTENDED_KEY_USAGE, |w| {
+                w.nested(der::SEQUENCE, |w| {
+                    w.oid(OCSP_SIGNING).oid(oid::SERVER_AUTH);
                 });
             });
         }),
@@ -447,15 +482,35 @@ fn defects() -> Vec<Defect> {
                 w.raw(&[der::BIT_STRING, 2, 1, 0x86]);
             });
         }),
+        defect("key_usage", "responder-crl_sign", |d| {
+            d.value(oid::KEY_USAGE, |w| {
+                w.raw(&[der::BIT_STRING, 2, 1, 0x82]);
+            });
+        }),
         defect("names", "dns_twice", |d| d.names(|names| names.push(name(DNS_NAME, "b.internal")))),
         defect("names", "dns_wildcard", |d| d.names(|names| names.insert(1, name(DNS_NAME, "*.internal")))),
         defect("names", "email", |d| d.names(|names| names.push(name(der::context(1), "a@example.org")))),
         defect("names", "issuing-dns", |d| d.names(|names| names.push(name(DNS_NAME, "a.internal")))),
+        defect("names", "responder-spiffe_id", |d| {
+            d.add(oid::SUBJECT_ALT_NAME, None, |w| {
+                w.nested(der::SEQUENCE, |w| {
+                    w.value(URI, b"spiffe://example.org/chancery/server");
+                });
+            });
+        }),
         defect("no_revocation_available", "present", |d| {
             d.add(NO_REVOCATION_AVAILABLE, None, |w| {
                 w.value(der::NULL, &[]);
             });
         }),
+        defect("ocsp_no_check", "leaf", |d| {
+            d.add(OCSP_NO_CHECK, None, |w| {
+                w.value(der::NULL, &[]);
+            });
+        }),
+        defect("ocsp_no_check", "responder-absent", |d| d.remove(OCSP_NO_CHECK)),
+        defect("ocsp_no_check", "responder-critical", |d| d.critical(OCSP_NO_CHECK, Some(true))),
+        defect("public_key", "responder-the_issuers", |d| holder(d, "issuing")),
         defect("public_key", "not_the_proved_one", |d| holder(d, "other")),
         defect("public_key", "the_issuers", |d| holder(d, "issuing")),
         defect("scopes", "malformed", |d| d.names(|names| names.push(other_name(oid::SCOPE, "no scope")))),
@@ -481,6 +536,8 @@ fn defects() -> Vec<Defect> {
         defect("spiffe_id", "issuing-path", |d| d.uri("spiffe://example.org/ca")),
         defect("subject", "not_empty", |d| d.subject = d.issuer.clone()),
         defect("subject", "names_not_critical", |d| d.critical(oid::SUBJECT_ALT_NAME, None)),
+        defect("subject", "responder-empty", |d| d.subject = vec![der::SEQUENCE, 0]),
+        defect("subject", "responder-the_issuers", |d| d.subject = d.issuer.clone()),
         defect("subject", "issuing-empty", |d| d.subject = vec![der::SEQUENCE, 0]),
         defect("subject", "issuing-the_roots", |d| d.subject = d.issuer.clone()),
         defect("subject_key_id", "absent", |d| d.remove(oid::SUBJECT_KEY_ID)),
@@ -508,9 +565,23 @@ fn defects() -> Vec<Defect> {
         defect("validity", "begins_later", |d| d.not_before = time(NOW + Duration::from_secs(1))),
         defect("validity", "ends_before_it_begins", |d| d.not_after = time(NOW - Duration::from_secs(61))),
         defect("validity", "outlives_its_issuer", |d| d.not_after = time(NOW + Duration::from_secs(91 * 86_400))),
+        defect("validity", "responder-two_days", |d| d.not_after = time(NOW + Duration::from_secs(2 * 86_400))),
         defect("version", "absent", |d| d.version = None),
         defect("version", "two", |d| d.version = Some(vec![context_constructed(0), 3, der::INTEGER, 1, 1])),
     ]
+}
+
+/// Points each of these ways of access to one place.
+fn access(draft: &mut Draft, methods: &[&[u8]], uri: &str) {
+    draft.value(oid::AUTHORITY_INFO_ACCESS, |w| {
+        w.nested(der::SEQUENCE, |w| {
+            for method in methods {
+                w.nested(der::SEQUENCE, |w| {
+                    w.oid(method).value(URI, uri.as_bytes());
+                });
+            }
+        });
+    });
 }
 
 fn holder(draft: &mut Draft, key: &str) {

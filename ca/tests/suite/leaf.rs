@@ -196,4 +196,5 @@ fn a_status_url_is_a_base_and_nothing_more() {
     let id = world().issuing.key_id();
     assert_eq!(status().crl(id), format!("http://status.internal/crl/{id}.crl"));
     assert_eq!(status().certificate(id), format!("http://status.internal/ca/{id}.crt"));
+    assert_eq!(status().ocsp(), "http://status.internal/ocsp");
 }

@@ -11,5 +11,6 @@ mod authority;
 mod crl;
 mod csr;
 mod leaf;
+mod ocsp;
 mod stages;
 mod support;
