@@ -195,6 +195,9 @@ impl Issuer {
 
     /// Whether a certificate that the handshake accepted may act now: every request asks, not every connection.
     ///
+    /// It asks the state, not [`chancery_verifier::Verifier::check`]: the state has an entry before its commit is answered,
+    /// the verifier is told just after.
+    ///
     /// # Errors
     /// Its time is over, or an entry in force hits it.
     pub fn admit(&self, peer: &Peer) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chancery_api::client::{Client, ClientError, with_query};
 use chancery_api::{Issued, JoinString, Retry, Whoami};
 use chancery_identity::Timestamp;
-use chancery_verifier::{Clock, Freshness, Material, ServerExpectation, Verifier};
+use chancery_verifier::{ClientConfigs, Clock, Freshness, Material, ServerExpectation, Verifier};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
@@ -55,11 +55,11 @@ pub(crate) struct Keeper {
 }
 
 /// Made anew with each certificate: a client that is given another configuration makes another connection, which shows the
-/// new certificate.
+/// new certificate. The same goes for a server that is revoked.
 #[derive(Clone)]
 struct Configs {
-    issuer: Arc<ClientConfig>,
-    services: Arc<ClientConfig>,
+    issuer: Arc<ClientConfigs>,
+    services: Arc<ClientConfigs>,
 }
 
 impl Keeper {
@@ -174,7 +174,7 @@ impl Keeper {
     /// The newest configuration for services, at each call.
     pub(crate) fn to_services(&self) -> impl Fn() -> Arc<ClientConfig> + Send + Sync + 'static {
         let configs = self.configs.subscribe();
-        move || Arc::clone(&configs.borrow().services)
+        move || configs.borrow().services.newest()
     }
 
     pub(crate) fn issuer(&self) -> Result<Client, Error> {
@@ -395,15 +395,15 @@ impl Keeper {
 impl Configs {
     fn new(verifier: &Verifier) -> Result<Self, Error> {
         Ok(Self {
-            issuer: Arc::new(verifier.client_config(ServerExpectation::Issuer)?),
-            services: Arc::new(verifier.client_config(ServerExpectation::AnyService)?),
+            issuer: Arc::new(verifier.client_configs(ServerExpectation::Issuer)?),
+            services: Arc::new(verifier.client_configs(ServerExpectation::AnyService)?),
         })
     }
 }
 
 fn to_issuer(held: &Held, configs: &watch::Sender<Configs>) -> Result<Client, Error> {
     let configs = configs.subscribe();
-    let client = Client::new(&held.saved.issuer, move || Arc::clone(&configs.borrow().issuer));
+    let client = Client::new(&held.saved.issuer, move || configs.borrow().issuer.newest());
     client.map_err(|source| Error::Issuer { doing: "connecting", source })
 }
 

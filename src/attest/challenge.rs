@@ -9,6 +9,8 @@ use ring::rand::SecureRandom;
 
 use chancery_identity::Timestamp;
 
+use crate::store::REPLAY;
+
 /// How long a nonce can be redeemed.
 pub(super) const NONCE_LIFE: Duration = Duration::from_secs(60);
 
@@ -21,12 +23,13 @@ pub(super) struct Challenges {
     key: hmac::Key,
 }
 
-/// A nonce of ours that is not expired. Single use is the store's to keep: it spends `digest` with what it buys.
+/// A nonce of ours that is not expired, or not so long that nothing it bought can be asked for again. Single use is the
+/// store's to keep: it spends `digest` with what it buys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Redeemable {
     /// SHA-256 of the nonce.
     pub(super) digest: [u8; 32],
-    /// When the nonce expires, and with it the memory that it was spent.
+    /// When the nonce expires: what it did not buy by then it never does.
     pub(super) expires_at: Timestamp,
 }
 
@@ -57,7 +60,7 @@ impl Challenges {
         Ok((URL_SAFE_NO_PAD.encode(bytes), expires_at))
     }
 
-    /// Knows a nonce again; `None` when it is not ours, altered, or expired.
+    /// Knows a nonce again; `None` when it is not ours, altered, or worth nothing to anybody any more.
     pub(super) fn redeem(&self, nonce: &str, now: Timestamp) -> Option<Redeemable> {
         let bytes = URL_SAFE_NO_PAD.decode(nonce).ok().filter(|b| b.len() == RANDOM_LEN + EXPIRY_LEN + TAG_LEN)?;
         let (signed, tag) = bytes.split_at_checked(RANDOM_LEN + EXPIRY_LEN)?;
@@ -65,7 +68,7 @@ impl Challenges {
         let expiry = signed.get(RANDOM_LEN..)?.try_into().map(i64::from_be_bytes).ok()?;
         let expires_at = Timestamp::from_unix_millis(expiry);
         let digest = ring::digest::digest(&ring::digest::SHA256, nonce.as_bytes()).as_ref().try_into().ok()?;
-        (now < expires_at).then_some(Redeemable { digest, expires_at })
+        (now < expires_at + REPLAY).then_some(Redeemable { digest, expires_at })
     }
 }
 
@@ -78,12 +81,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nonce_is_known_again_until_it_expires_and_by_its_maker_only() {
+    fn a_nonce_is_known_again_for_as_long_as_it_can_matter_and_by_its_maker_only() {
         let (rng, now) = (SystemRandom::new(), Timestamp::from_unix_seconds(1_795_000_000));
         let challenges = Challenges::new(&rng).unwrap();
         let (nonce, expires_at) = challenges.draw(now, &rng).unwrap();
         assert_eq!(challenges.redeem(&nonce, now).unwrap().expires_at, expires_at);
-        assert_eq!(challenges.redeem(&nonce, expires_at), None);
+        assert!(challenges.redeem(&nonce, expires_at).is_some_and(|late| late.expires_at <= expires_at));
+        assert_eq!(challenges.redeem(&nonce, expires_at + REPLAY), None);
         assert_eq!(Challenges::new(&rng).unwrap().redeem(&nonce, now), None);
 
         for at in 0..nonce.len() {

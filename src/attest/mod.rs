@@ -72,6 +72,7 @@ struct Shown<'a> {
 
 /// All attestors of the service.
 pub struct Attestors {
+    store: Store,
     challenges: Challenges,
     join_token: join_token::JoinTokens,
     x509pop: X509pop,
@@ -91,6 +92,7 @@ impl Attestors {
         rng: &dyn SecureRandom,
     ) -> Result<Self, ring::error::Unspecified> {
         Ok(Self {
+            store: store.clone(),
             challenges: Challenges::new(rng)?,
             join_token: join_token::JoinTokens { store: store.clone() },
             x509pop: X509pop { trust_domain: trust_domain.clone(), roots: x509pop_roots, max_session: ttl.max_session },
@@ -127,11 +129,11 @@ impl Attestors {
         match evidence {
             Evidence::JoinToken(evidence) => self.join_token.attest(evidence, &shown).await,
             Evidence::X509pop(evidence) => {
-                let nonce = self.redeem(&evidence.nonce, now)?;
+                let nonce = self.redeem(&evidence.nonce, key, now).await?;
                 self.x509pop.attest(&(evidence.clone(), nonce), &shown).await
             }
             Evidence::Rejoin(evidence) => {
-                let nonce = self.redeem(&evidence.nonce, now)?;
+                let nonce = self.redeem(&evidence.nonce, key, now).await?;
                 self.rejoin.attest(&(evidence.clone(), nonce), &shown).await
             }
             _ => Err(Refusal::new(Code::BadRequest, "there is no such attestor")),
@@ -145,19 +147,29 @@ impl Attestors {
     pub fn glance(&self, evidence: &Evidence, now: Timestamp) -> Result<(), Refusal> {
         match evidence {
             Evidence::X509pop(X509popEvidence { nonce, .. }) | Evidence::Rejoin(RejoinEvidence { nonce, .. }) => {
-                self.redeem(nonce, now).map(drop)
+                self.known(nonce, now).map(drop)
             }
             _ => Ok(()),
         }
     }
 
-    /// Knows a nonce of ours again.
-    fn redeem(&self, nonce: &str, now: Timestamp) -> Result<Redeemable, Refusal> {
-        self.challenges.redeem(nonce, now).ok_or_else(|| {
-            Refusal::new(Code::NonceRefused, "the nonce is not one of this issuer's, or its minute is over")
-                .fix("ask for a new one: POST /v1/attest/challenge")
-        })
+    /// A nonce whose minute is over is good only for the key that it was spent on, whose answer may have been lost.
+    async fn redeem(&self, nonce: &str, key: &SubjectKey, now: Timestamp) -> Result<Redeemable, Refusal> {
+        let nonce = self.known(nonce, now)?;
+        if nonce.expires_at <= now && !self.store.replayable(&nonce.digest, key.sha256(), now).await? {
+            return Err(refused_nonce());
+        }
+        Ok(nonce)
     }
+
+    fn known(&self, nonce: &str, now: Timestamp) -> Result<Redeemable, Refusal> {
+        self.challenges.redeem(nonce, now).ok_or_else(refused_nonce)
+    }
+}
+
+fn refused_nonce() -> Refusal {
+    Refusal::new(Code::NonceRefused, "the nonce is not one of this issuer's, or its minute is over")
+        .fix("ask for a new one: POST /v1/attest/challenge")
 }
 
 /// A renewal's evidence is the connection: the verifier accepted the certificate, the handshake proved its key.

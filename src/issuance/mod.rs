@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use chancery_api::{Issued, IssuedCertificate, Subject};
 use chancery_ca::{Claims, CsrRefused, KeyPolicy, Linted, Signed, SubjectKey, inspect_csr};
 use chancery_identity::{
-    Actor, Grant, GrantId, Instance, KeyId, Lineage, RequestId, ScopeSet, Serial, SpiffeId, Timestamp, TrustDomain,
+    Actor, Grant, GrantId, Instance, KeyId, Lineage, Principal, RequestId, ScopeSet, Serial, SpiffeId, Timestamp,
+    TrustDomain,
 };
 use ring::rand::SecureRandom;
 use rustls_pki_types::pem::{PemObject, SectionKind};
@@ -19,7 +20,7 @@ use crate::authority::{Authorities, Issuing};
 use crate::config::Ttl;
 use crate::random::Random;
 use crate::refusal::{Code, Refusal};
-use crate::store::{self, Cause, Committed, Issue, IssueOwn, Renew, Store};
+use crate::store::{self, Cause, CommitError, Committed, Issue, IssueOwn, Refused, Renew, Store};
 
 use grant::Granted;
 
@@ -122,13 +123,32 @@ impl Issuance {
                     session_end,
                     selectors: selectors.iter().map(ToString::to_string).collect(),
                 };
-                self.store.commit(issue).await?
+                match self.store.commit(issue).await {
+                    Ok(committed) => committed,
+                    Err(error) => return Err(self.refused(error).await),
+                }
             }
             Basis::Next { previous, spends } => {
                 self.store.commit(Renew { cause, signed, previous: *previous, spends }).await?
             }
         };
         self.answer(committed, subject, now)
+    }
+
+    /// Whoever shows evidence that was spent learns who has what it bought: if that is a thief, it is to be stopped.
+    async fn refused(&self, error: CommitError) -> Refusal {
+        if let CommitError::Refused(Refused::Spent { serial, .. }) = &error
+            && let Ok(Some(bought)) = self.store.certificate(*serial).await
+        {
+            let spiffe_id = bought.certificate.spiffe_id;
+            return match spiffe_id.principal() {
+                Principal::Agent { instance, .. } => {
+                    Refusal::spent(&format!("{error} as instance {instance}"), format_args!("instance:{instance}"))
+                }
+                _ => Refusal::spent(&format!("{error} as {spiffe_id}"), &spiffe_id),
+            };
+        }
+        error.into()
     }
 
     /// A certificate for the issuer's own listener: no grant, no lineage. Leaf and issuing certificate, DER.

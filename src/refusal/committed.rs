@@ -44,9 +44,7 @@ impl From<Refused> for Refusal {
             Refused::Instances { live, max } => Self::new(Code::TooManyInstances, detail)
                 .needs([format!("fewer than {max} live instances")])
                 .holds([live]),
-            Refused::Spent { serial, .. } => Self::new(Code::TokenUsed, format!("{detail} for certificate {serial}"))
-                .fix(format!("if that was not you, an operator: chancery show {serial}"))
-                .fix("an operator: chancery join-tokens create"),
+            Refused::Spent { serial, .. } => Self::spent(&format!("{detail} for certificate {serial}"), serial),
             Refused::EvidenceExpired(_) => {
                 Self::new(Code::TokenExpired, detail).fix("an operator: chancery join-tokens create")
             }
@@ -68,6 +66,13 @@ impl From<Refused> for Refusal {
 }
 
 impl Refusal {
+    /// Evidence that was spent, and what an operator looks at who wants to know on whom.
+    pub fn spent(detail: &str, on: impl std::fmt::Display) -> Self {
+        Self::new(Code::TokenUsed, detail)
+            .fix(format!("if that was not you, an operator: chancery show {on}"))
+            .fix("an operator: chancery join-tokens create")
+    }
+
     /// The refusal of whatever an entry in force stops.
     pub fn stopped(entry: &Revocation) -> Self {
         let Revocation { effect, target, at, n, id, .. } = entry;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_verifier::{ClientCertificate, Listener, ListenerOptions, Verifier};
+use chancery_verifier::Verifier;
 use ring::rand::SystemRandom;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
@@ -67,19 +67,17 @@ impl Server {
         let verifier = Verifier::start_with(material, provider, reading)
             .await
             .map_err(|error| ServeError::Verifier(error.to_string()))?;
-        let options = ListenerOptions { client_certificate: ClientCertificate::Optional, ..ListenerOptions::default() };
         let (api_address, status_address) = (api.local_addr()?, status.local_addr()?);
-        let listener = Listener::new(api, &verifier, options)?;
         let admin_socket = issuer.config().listen.admin_socket.clone();
         let admin = bind_admin(&admin_socket)?;
 
         let (draining, drain) = tokio::sync::watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run());
-        tasks.spawn(own.run(verifier));
+        tasks.spawn(own.run(verifier.clone()));
         tasks.spawn(forget(issuer.clone()));
         let router = http::api(issuer.clone(), Rates::default());
-        tasks.spawn(serve::tls(listener, router.clone(), drain.clone()));
+        tasks.spawn(serve::tls(api, verifier, router.clone(), drain.clone()));
         tasks.spawn(serve::local(admin, router, drain.clone()));
         tasks.spawn(serve::plain(status, http::status(issuer.clone()), drain));
         Ok(Self { issuer, writing, tasks, draining, admin_socket, api: api_address, status: status_address })

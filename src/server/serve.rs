@@ -1,14 +1,13 @@
-//! Accept loops: connections in, requests with their origin out to a router.
+//! Accept loops: connections in, requests with their origin out to a router. Over TLS the loop is the verifier's.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use chancery_verifier::Listener;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::map_request;
+use chancery_verifier::axum::{Http, Limits, serve_unguarded};
+use chancery_verifier::{ClientCertificate, ListenerOptions, Peer, Verifier};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
@@ -16,32 +15,40 @@ use tower::ServiceExt;
 
 use crate::caller::Origin;
 
-/// How long a connection's first request, and over HTTP/1 the head of each further one, may take to arrive.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 256;
 /// Connections at a time on the plain listener.
 const PLAIN_MAX: usize = 1024;
 /// After a failed accept: no descriptors, most likely.
 const PAUSE: Duration = Duration::from_millis(50);
 
+fn limits() -> Limits {
+    Limits { header_timeout: Duration::from_secs(10), drain: super::DRAIN, ..Limits::default() }
+}
+
 /// The API.
-pub(super) async fn tls(mut listener: Listener, router: Router, mut drain: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            connection = listener.accept() => {
-                let Some(connection) = connection else { return };
-                let origin = Origin::Tls { peer: connection.peer().cloned(), address: connection.remote_addr() };
-                tokio::spawn(connected(connection, router.clone(), origin, drain.clone()));
-            }
-            () = stopping(&mut drain) => return,
+pub(super) async fn tls(socket: TcpListener, verifier: Verifier, router: Router, mut drain: watch::Receiver<bool>) {
+    let options = ListenerOptions { client_certificate: ClientCertificate::Optional, ..ListenerOptions::default() };
+    let router = router.layer(map_request(async |mut request: Request| {
+        let extensions = request.extensions_mut();
+        if let Some(ConnectInfo(address)) = extensions.get().copied() {
+            let peer = extensions.remove::<Peer>();
+            extensions.insert(Origin::Tls { peer, address });
         }
+        request
+    }));
+    let served = serve_unguarded(socket, router, verifier)
+        .options(options)
+        .limits(limits())
+        .with_graceful_shutdown(async move { stopping(&mut drain).await })
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the API listens no more");
     }
 }
 
 /// The admin socket: whoever has the issuer's own user id.
 pub(super) async fn local(listener: UnixListener, router: Router, mut drain: watch::Receiver<bool>) {
     let own = rustix::process::getuid().as_raw();
+    let http = Http::new(&limits());
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -51,7 +58,8 @@ pub(super) async fn local(listener: UnixListener, router: Router, mut drain: wat
                 };
                 match stream.peer_cred() {
                     Ok(peer) if peer.uid() == own => {
-                        tokio::spawn(connected(stream, router.clone(), Origin::Local { uid: own }, drain.clone()));
+                        let origin = Origin::Local { uid: own };
+                        tokio::spawn(connected(http.clone(), stream, router.clone(), origin, drain.clone()));
                     }
                     Ok(peer) => tracing::warn!(uid = peer.uid(), "the admin socket is for uid {own} only; closed"),
                     Err(error) => tracing::warn!(%error, "a peer of the admin socket has no credentials; closed"),
@@ -65,6 +73,7 @@ pub(super) async fn local(listener: UnixListener, router: Router, mut drain: wat
 /// The status listener.
 pub(super) async fn plain(listener: TcpListener, router: Router, mut drain: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(PLAIN_MAX));
+    let http = Http::new(&limits());
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -74,7 +83,7 @@ pub(super) async fn plain(listener: TcpListener, router: Router, mut drain: watc
                 };
                 // One too many is closed: what is served here is signed, and can be asked for again.
                 let Ok(permit) = room.clone().try_acquire_owned() else { continue };
-                let connection = connected(stream, router.clone(), Origin::Plain, drain.clone());
+                let connection = connected(http.clone(), stream, router.clone(), Origin::Plain, drain.clone());
                 tokio::spawn(async move {
                     connection.await;
                     drop(permit);
@@ -85,51 +94,18 @@ pub(super) async fn plain(listener: TcpListener, router: Router, mut drain: watc
     }
 }
 
-async fn connected<I>(io: I, router: Router, origin: Origin, mut drain: watch::Receiver<bool>)
-where
-    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let asked = Arc::new(AtomicBool::new(false));
-    let service = hyper::service::service_fn({
-        let asked = asked.clone();
-        move |mut request: hyper::Request<Incoming>| {
-            asked.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(origin.clone());
-            router.clone().oneshot(request)
-        }
-    });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
-    tokio::pin!(connection);
-    let first_request = tokio::time::sleep(HEADER_TIMEOUT);
-    tokio::pin!(first_request);
-    let served = loop {
-        tokio::select! {
-            served = connection.as_mut() => break served,
-            // Until a request's head begins to be read nothing else has a deadline: neither the protocol's first bytes
-            // nor HTTP/2's preface.
-            () = first_request.as_mut(), if !first_request.is_elapsed() => {
-                if !asked.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
-            () = stopping(&mut drain) => {
-                connection.as_mut().graceful_shutdown();
-                break connection.await;
-            }
-        }
+async fn connected(
+    http: Http,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    router: Router,
+    origin: Origin,
+    mut drain: watch::Receiver<bool>,
+) {
+    let answer = |mut request: Request| {
+        request.extensions_mut().insert(origin.clone());
+        router.clone().oneshot(request)
     };
-    // A peer that goes away, or is cut off, is nobody's fault here.
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection ended early");
-    }
+    http.serve(stream, answer, stopping(&mut drain)).await;
 }
 
 async fn stopping(drain: &mut watch::Receiver<bool>) {

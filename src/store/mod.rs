@@ -41,7 +41,7 @@ pub use log::{Deny, LogEntry, SHA256};
 pub use registry::{Put, Registered};
 pub use revocations::{Hit, Resume, RevocationQuery, Revoke};
 pub use state::{Position, State};
-pub use tokens::{CreateApiToken, CreateJoinToken, DeleteApiToken, DeleteJoinToken, Redemption, Spent};
+pub use tokens::{CreateApiToken, CreateJoinToken, DeleteApiToken, DeleteJoinToken, REPLAY, Redemption, Spent};
 pub use writer::Stopped;
 
 use db::Db;
@@ -175,6 +175,11 @@ impl Store {
     /// The join token of a secret, by the secret's SHA-256.
     pub async fn join_token_by_secret(&self, secret_hash: &[u8; 32]) -> Result<Option<JoinToken>, DbError> {
         tokens::join_token_of_secret(&self.shared.db, *secret_hash).await
+    }
+
+    /// Whether evidence was spent on this key so short a time ago that a lost reply may be asked for again.
+    pub async fn replayable(&self, evidence: &[u8; 32], key: &[u8; 32], now: Timestamp) -> Result<bool, DbError> {
+        tokens::replayable(&self.shared.db, evidence, key, now).await
     }
 
     /// Join tokens, newest first: those made before a log position, at most `limit`.

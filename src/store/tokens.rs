@@ -304,6 +304,19 @@ pub(super) async fn find_join_tokens(
     rows.iter().map(token).collect()
 }
 
+/// Whether a lost reply to this evidence, shown for this key, may be asked for again.
+pub(super) async fn replayable(
+    db: &Db,
+    evidence: &[u8; 32],
+    key_digest: &[u8; 32],
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let sql = "SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption \
+               WHERE evidence = $1 AND key_digest = $2";
+    let row = db.row(sql, vec![(*evidence).into(), (*key_digest).into()]).await?;
+    Ok(row.as_ref().map(Redemption::from_row).transpose()?.is_some_and(|redemption| redemption.replayable_at(now)))
+}
+
 /// Writes redemptions.
 pub(super) async fn insert_redemptions(
     transaction: &mut Transaction,
@@ -328,7 +341,7 @@ pub(super) async fn purge(transaction: &mut Transaction, now: Timestamp) -> Resu
 }
 
 /// How long a lost reply can be asked for again by the same key.
-const REPLAY: Duration = Duration::from_secs(600);
+pub const REPLAY: Duration = Duration::from_secs(600);
 
 static REDEMPTIONS: SelectIn =
     SelectIn::new("SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption WHERE evidence IN", "");

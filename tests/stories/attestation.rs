@@ -16,13 +16,26 @@ async fn a_lost_reply_is_asked_for_again_and_a_spent_token_tells_who_used_it() {
 
     let key = Key::draw();
     let first = issuer.attest(&token, key.clone()).await.unwrap();
-    let again = issuer.attest(&token, key).await.unwrap();
+    let again = issuer.attest(&token, key.clone()).await.unwrap();
     assert_eq!(first.issued.chain_pem, again.issued.chain_pem);
     assert_eq!(first.issued.log_index, again.issued.log_index);
 
     let other = issuer.attest(&token, Key::draw()).await.err().unwrap();
     assert_eq!((other.code.as_str(), other.status), ("token-used", 401));
-    assert!(other.detail.contains("127.0.0.1"), "{}", other.detail);
+    let spiffe_id = first.issued.certificate.spiffe_id.as_str();
+    let (_, instance) = spiffe_id.rsplit_once('/').unwrap();
+    let whom = format!(" by 127.0.0.1 as instance {instance}");
+    assert!(other.detail.ends_with(&whom), "{}", other.detail);
+    assert!(
+        other.fix.iter().any(|fix| fix.ends_with(&format!("chancery show instance:{instance}"))),
+        "{:?}",
+        other.fix
+    );
+    // So many minutes later the reply is lost for good.
+    issuer.clock.forward(9 * 60);
+    assert_eq!(issuer.attest(&token, key.clone()).await.unwrap().serial(), first.serial());
+    issuer.clock.forward(2 * 60);
+    assert_eq!(issuer.attest(&token, key).await.err().unwrap().code, "token-used");
 }
 
 #[tokio::test]
@@ -115,11 +128,20 @@ async fn an_existing_certificate_attests_by_its_key_once_a_nonce() {
     let held = issuer.attest_by(evidence.clone(), key.clone()).await.unwrap();
     assert_eq!(held.scopes(), [READ]);
     // The same again for the same key; the nonce buys nothing for another.
-    assert_eq!(issuer.attest_by(evidence.clone(), key).await.unwrap().serial(), held.serial());
+    assert_eq!(issuer.attest_by(evidence.clone(), key.clone()).await.unwrap().serial(), held.serial());
     let nonce = evidence["nonce"].as_str().unwrap();
     let second = Key::draw();
     let replayed = issuer.sign("x509pop", "invoice-bot", &leaf, &shown, &second, nonce);
-    assert_eq!(issuer.attest_by(replayed, second).await.err().unwrap().code, "token-used");
+    assert_eq!(issuer.attest_by(replayed.clone(), second.clone()).await.err().unwrap().code, "token-used");
+    let unspent = issuer.signed("x509pop", "invoice-bot", &leaf, &shown, &second).await;
+    // Minutes after the nonce's own minute a lost reply can still be asked for, and nothing else.
+    issuer.clock.forward(9 * 60);
+    assert_eq!(issuer.attest_by(evidence.clone(), key.clone()).await.unwrap().serial(), held.serial());
+    for late in [replayed, unspent] {
+        assert_eq!(issuer.attest_by(late, second.clone()).await.err().unwrap().code, "nonce-refused");
+    }
+    issuer.clock.forward(2 * 60);
+    assert_eq!(issuer.attest_by(evidence, key).await.err().unwrap().code, "nonce-refused");
 
     // A signature heard on the way is for its key and its name only.
     let third = Key::draw();
@@ -149,7 +171,11 @@ async fn an_expired_certificate_rejoins_while_its_lineage_is_clean() {
         let evidence = issuer.signed("rejoin", "invoice-bot", &held.issued.chain_pem, &held.key, &key).await;
         issuer.attest_by(evidence, key).await
     };
-    let back = rejoin(&held).await.unwrap();
+    let key = Key::draw();
+    let evidence = issuer.signed("rejoin", "invoice-bot", &held.issued.chain_pem, &held.key, &key).await;
+    let back = issuer.attest_by(evidence.clone(), key.clone()).await.unwrap();
+    issuer.clock.forward(9 * 60);
+    assert_eq!(issuer.attest_by(evidence, key).await.unwrap().serial(), back.serial(), "a lost reply");
     assert_eq!(back.issued.certificate.spiffe_id, held.issued.certificate.spiffe_id);
     assert_ne!(back.serial(), held.serial());
     // The old one was taken up already: another key for it is a fork.

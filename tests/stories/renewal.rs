@@ -83,6 +83,32 @@ async fn an_agent_never_reaches_administration() {
 }
 
 #[tokio::test]
+async fn whoami_sheds_the_wait_that_is_one_too_many() {
+    let issuer = Issuer::start().await;
+    let held = issuer.joined("invoice-bot", &[READ]).await;
+    let client = std::sync::Arc::new(issuer.client(Some(&held)));
+    let mut waits = tokio::task::JoinSet::new();
+    for _ in 0..9 {
+        let client = client.clone();
+        waits.spawn(async move {
+            let wait = std::time::Duration::from_secs(30);
+            client.get_waiting::<Value>("/v1/whoami?after_revision=1&wait_s=30", wait).await
+        });
+    }
+    let patience = std::time::Duration::from_secs(10);
+    let mut answered = async || tokio::time::timeout(patience, waits.join_next()).await.unwrap().map(Result::unwrap);
+    let shed = problem(answered().await.unwrap().err().unwrap());
+    assert_eq!((shed.code.as_str(), shed.status, shed.retry), ("overloaded", 503, chancery_api::Retry::After));
+    // Who asks without waiting is answered, and those who wait are told.
+    assert_eq!(client.get::<Value>("/v1/whoami").await.unwrap().body["revision"], 1);
+    issuer.admin.patch::<Value>("/v1/admin/agents/invoice-bot", &json!({"add_scopes": [REFUND]}), None).await.unwrap();
+    for _ in 0..8 {
+        assert_eq!(answered().await.unwrap().unwrap().body["revision"], 2);
+    }
+    assert!(answered().await.is_none());
+}
+
+#[tokio::test]
 async fn whoami_answers_when_the_record_changes() {
     let issuer = Issuer::start().await;
     let held = issuer.joined("invoice-bot", &[READ]).await;

@@ -26,7 +26,6 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -41,8 +40,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tower_service::Service;
 
 use crate::http::GuardLayer;
@@ -51,7 +51,8 @@ use crate::{Allowed, Connection, Denial, Guard, Listener, ListenerOptions, Peer,
 /// Serves a router behind a guard: each request is checked before the router sees it, and goes on with the path that
 /// was checked. Handlers take the [`Peer`] as an argument.
 ///
-/// A connection whose peer is revoked, or whose certificate ends, is cut with all its streams.
+/// A connection whose peer is revoked, or whose certificate ends, is cut with all its streams; over HTTP/2 the client is
+/// told by GOAWAY first, for which there are 50 ms.
 pub fn serve(socket: TcpListener, app: Router, guard: Guard) -> Serve {
     let verifier = guard.verifier().clone();
     Serve::new(socket, app, verifier, Some(guard))
@@ -135,17 +136,18 @@ impl Serve {
 
     async fn run(self) -> io::Result<()> {
         let mut listener = Listener::new(self.socket, &self.verifier, self.options)?;
-        let draining = GracefulShutdown::new();
+        let http = Http::new(&self.limits);
         let guard = self.guard.as_ref().map(Guard::layer);
-        let server = server(&self.limits);
         let mut shutdown = self.shutdown;
+        let (drain, draining) = watch::channel(false);
         while let Some(connection) = next(&mut listener, shutdown.as_mut()).await {
-            let within = self.limits.header_timeout;
-            serve_connection(connection, &server, self.app.clone(), guard.clone(), &draining, within);
+            tokio::spawn(connected(connection, http.clone(), self.app.clone(), guard.clone(), draining.clone()));
         }
         listener.close();
+        drop(draining);
+        drain.send_replace(true);
         // Whatever is not done by then is dropped with the connections' tasks when the runtime ends, or goes on alone.
-        let _ = tokio::time::timeout(self.limits.drain, draining.shutdown()).await;
+        let _ = tokio::time::timeout(self.limits.drain, drain.closed()).await;
         Ok(())
     }
 }
@@ -165,21 +167,70 @@ impl fmt::Debug for Serve {
     }
 }
 
-fn server(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX));
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams_max)
-        .max_header_list_size(limits.header_bytes_max)
-        .keep_alive_interval(limits.ping_timeout)
-        .keep_alive_timeout(limits.ping_timeout);
-    server
+/// HTTP/1.1 and HTTP/2 within limits, on a stream that somebody else has accepted: a Unix socket's, or one that needs no
+/// TLS. [`serve`] does the same with each of its connections.
+#[derive(Clone, Debug)]
+pub struct Http {
+    server: auto::Builder<TokioExecutor>,
+    first_request_within: Duration,
+}
+
+impl Http {
+    /// Within these limits; [`Limits::drain`] is for whoever accepts.
+    pub fn new(limits: &Limits) -> Self {
+        let mut server = auto::Builder::new(TokioExecutor::new());
+        server
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX));
+        server
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.streams_max)
+            .max_header_list_size(limits.header_bytes_max)
+            .keep_alive_interval(limits.ping_timeout)
+            .keep_alive_timeout(limits.ping_timeout);
+        Self { server, first_request_within: limits.header_timeout }
+    }
+
+    /// Serves one stream until it ends. Once `leave` is ready the client is told, and requests under way are the last.
+    pub async fn serve<I, F, A>(&self, stream: I, answer: F, leave: impl Future<Output = ()>)
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        F: Fn(Request<Body>) -> A,
+        A: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
+        let asked = AtomicBool::new(false);
+        let service = service_fn(|request: Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            answer(request.map(Body::new))
+        });
+        let mut serving = pin!(self.server.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        // Before a request's head begins to be read nothing else has a deadline: not the client's choice of a protocol,
+        // not HTTP/2's preface.
+        let mut early = pin!(tokio::time::sleep(self.first_request_within));
+        let mut leave = pin!(leave);
+        let (mut is_early, mut leaves) = (true, false);
+        std::future::poll_fn(|cx| {
+            if !leaves && leave.as_mut().poll(cx).is_ready() {
+                leaves = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            // A client that goes away in the middle is no news, and one that was cut knows.
+            if serving.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if is_early && early.as_mut().poll(cx).is_ready() {
+                is_early = false;
+                if !asked.load(Ordering::Relaxed) {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+    }
 }
 
 /// The next connection, until it is time to stop.
@@ -192,41 +243,31 @@ async fn next(listener: &mut Listener, mut shutdown: Pin<&mut (dyn Future<Output
     .await
 }
 
-fn serve_connection(
+async fn connected(
     connection: Connection,
-    server: &auto::Builder<TokioExecutor>,
+    http: Http,
     app: Router,
     guard: Option<GuardLayer>,
-    draining: &GracefulShutdown,
-    first_request_within: Duration,
+    mut draining: watch::Receiver<bool>,
 ) {
-    let peer = connection.peer().cloned();
-    let remote = connection.remote_addr();
-    let asked = Arc::new(AtomicBool::new(false));
-    let service = service_fn({
-        let asked = Arc::clone(&asked);
-        move |request: Request<Incoming>| {
-            asked.store(true, Ordering::Relaxed);
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(ConnectInfo(remote));
-            if let Some(peer) = &peer {
-                request.extensions_mut().insert(peer.clone());
-            }
-            answer(app.clone(), guard.clone(), request)
+    let (peer, remote, farewell) = (connection.peer().cloned(), connection.remote_addr(), connection.farewell());
+    let answer = |mut request: Request<Body>| {
+        request.extensions_mut().insert(ConnectInfo(remote));
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
         }
-    });
-    let serving = server.serve_connection_with_upgrades(TokioIo::new(connection), service).into_owned();
-    let serving = draining.watch(serving);
-    tokio::spawn(async move {
-        let mut serving = pin!(serving);
-        // Before a request's head begins to be read nothing else has a deadline: not the client's choice of a protocol,
-        // not HTTP/2's preface.
-        let early = tokio::time::timeout(first_request_within, serving.as_mut()).await;
-        if early.is_err() && asked.load(Ordering::Relaxed) {
-            // A client that goes away in the middle is no news, and one that was cut knows.
-            let _ = serving.await;
-        }
-    });
+        answer(app.clone(), guard.clone(), request)
+    };
+    let leave = async {
+        // The sender is gone only with the server.
+        let mut stopping = pin!(draining.wait_for(|stop| *stop));
+        std::future::poll_fn(|cx| match farewell.as_ref().map(|farewell| farewell.poll(cx)) {
+            Some(Poll::Ready(())) => Poll::Ready(()),
+            _ => stopping.as_mut().poll(cx).map(drop),
+        })
+        .await;
+    };
+    http.serve(connection, answer, leave).await;
 }
 
 async fn answer(

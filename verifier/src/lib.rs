@@ -59,11 +59,11 @@ pub use files::{FileCredentials, FileError, FilePaths};
 pub use freshness::{Freshness, Knowledge};
 pub use guard::{Allowed, Guard};
 #[cfg(feature = "tokio")]
-pub use listener::{ClientCertificate, Counter, Counts, Listener, ListenerOptions};
+pub use listener::{ClientCertificate, Counter, Counts, Listener, ListenerOptions, network};
 pub use peer::Peer;
 pub use revocation::CrlRefused;
 pub use rules::{Rules, RulesRefused};
-pub use tls::{FirstContactRefused, ServerExpectation, first_contact};
+pub use tls::{ClientConfigs, FirstContactRefused, ServerExpectation, first_contact};
 #[cfg(feature = "tokio")]
 pub use verifier::StartError;
 pub use verifier::{AuthorityStatus, Status, Verifier};

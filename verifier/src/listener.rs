@@ -1,8 +1,8 @@
 //! The accept loop: handshakes in bounded tasks with a deadline, finished connections through a channel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,8 +18,9 @@ use crate::{Connection, Denial, Moment, Peer, Verifier};
 
 /// Accepts connections over TLS 1.3, verified and ready to be cut.
 ///
-/// A handshake that takes too long is dropped; when too many are under way the oldest is, as an honest one needs
-/// milliseconds. So half-open connections by the thousand delay nobody for long.
+/// A handshake that takes too long is dropped; when too many are under way, of one peer or in all, the oldest of them is,
+/// as an honest one needs milliseconds. So half-open connections by the thousand delay nobody for long, and those of one
+/// peer delay no other.
 #[derive(Debug)]
 pub struct Listener {
     connections: mpsc::Receiver<Connection>,
@@ -50,6 +51,8 @@ pub struct ListenerOptions {
     pub handshake_timeout: Duration,
     /// The most handshakes under way. Default: 1,024.
     pub half_open_max: usize,
+    /// The most of them from one peer's network: see [`network`]. Default: 512.
+    pub half_open_per_peer_max: usize,
     /// The most connections open or in handshake; more are closed at once. Default: 16,384.
     pub connections_max: usize,
     /// Where to tell whose handshake was refused and why; what the channel has no room for is only counted.
@@ -63,6 +66,7 @@ impl Default for ListenerOptions {
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             handshake_timeout: Duration::from_secs(5),
             half_open_max: 1024,
+            half_open_per_peer_max: 512,
             connections_max: 16_384,
             denials: None,
         }
@@ -119,7 +123,7 @@ impl Listener {
         self.accepting.abort();
         self.connections.close();
         let half_open = std::mem::take(&mut *self.shared.half_open());
-        half_open.into_values().for_each(|handshake| handshake.abort());
+        half_open.oldest_first.into_values().for_each(|(_, handshake)| handshake.abort());
     }
 
     /// The address it accepts on.
@@ -149,7 +153,7 @@ impl Counter {
             timed_out: read(&tally.timed_out),
             displaced: read(&tally.displaced),
             turned_away: read(&tally.turned_away),
-            half_open: u64::try_from(self.0.half_open().len()).unwrap_or(u64::MAX),
+            half_open: u64::try_from(self.0.half_open().oldest_first.len()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -165,8 +169,7 @@ struct Shared {
     verifier: Verifier,
     options: ListenerOptions,
     open: Arc<Semaphore>,
-    /// The handshakes under way, oldest first.
-    half_open: Mutex<BTreeMap<u64, AbortHandle>>,
+    half_open: Mutex<UnderWay>,
     tally: Tally,
 }
 
@@ -207,10 +210,11 @@ async fn accept(tcp: TcpListener, shared: Arc<Shared>, finished: mpsc::Sender<Co
         let displaced = {
             // The handshake takes the same lock to leave, so it is entered before it can.
             let mut under_way = shared.half_open();
-            under_way.insert(id, tokio::spawn(handshake).abort_handle());
-            if under_way.len() > shared.options.half_open_max { under_way.pop_first() } else { None }
+            let network = network(remote.ip());
+            under_way.enter(id, network, tokio::spawn(handshake).abort_handle());
+            under_way.too_many(network, &shared.options).and_then(|oldest| under_way.leave(oldest))
         };
-        if let Some((_, oldest)) = displaced {
+        if let Some(oldest) = displaced {
             oldest.abort();
             count(&shared.tally.displaced);
         }
@@ -222,6 +226,50 @@ fn of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
+/// What counts as one peer before anybody has shown who it is: an IPv4 address, or the /64 of an IPv6 address, all of which
+/// one subscriber has.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+/// The handshakes under way.
+#[derive(Debug, Default)]
+struct UnderWay {
+    oldest_first: BTreeMap<u64, (IpAddr, AbortHandle)>,
+    of_network: HashMap<IpAddr, BTreeSet<u64>>,
+}
+
+impl UnderWay {
+    fn enter(&mut self, id: u64, network: IpAddr, handshake: AbortHandle) {
+        self.oldest_first.insert(id, (network, handshake));
+        self.of_network.entry(network).or_default().insert(id);
+    }
+
+    fn leave(&mut self, id: u64) -> Option<AbortHandle> {
+        let (network, handshake) = self.oldest_first.remove(&id)?;
+        if let Some(own) = self.of_network.get_mut(&network) {
+            own.remove(&id);
+            if own.is_empty() {
+                self.of_network.remove(&network);
+            }
+        }
+        Some(handshake)
+    }
+
+    /// The handshake to give up, if there are too many since one of this network entered.
+    fn too_many(&self, network: IpAddr, options: &ListenerOptions) -> Option<u64> {
+        let own = self.of_network.get(&network)?;
+        if own.len() > options.half_open_per_peer_max {
+            return own.first().copied();
+        }
+        let (oldest, _) = self.oldest_first.first_key_value()?;
+        (self.oldest_first.len() > options.half_open_max).then_some(*oldest)
+    }
+}
+
 /// A handshake's place among those under way.
 struct HalfOpen {
     shared: Arc<Shared>,
@@ -230,7 +278,7 @@ struct HalfOpen {
 
 impl Drop for HalfOpen {
     fn drop(&mut self) {
-        self.shared.half_open().remove(&self.id);
+        self.shared.half_open().leave(self.id);
     }
 }
 
@@ -309,7 +357,7 @@ impl Shared {
         Ok(Connection::new(stream, peer, remote, entry, permit))
     }
 
-    fn half_open(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+    fn half_open(&self) -> MutexGuard<'_, UnderWay> {
         self.half_open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,12 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::Peer;
+
+/// The longest that a server may take to say goodbye to a peer before the connection is cut.
+const FAREWELL_MAX: Duration = Duration::from_millis(50);
 
 /// The open connections of one verifier. A connection enters before its peer is looked up for the last time, and a
 /// revocation is published before this is scanned: whichever comes first, one of the two finds the other.
@@ -22,15 +25,22 @@ pub(crate) struct Registry {
 #[derive(Default)]
 struct Shared {
     open: Mutex<Open>,
-    /// A connection entered that ends before all others.
+    /// There is a connection that ends before all others.
     earlier: Notify,
 }
 
 #[derive(Default)]
 struct Open {
     next: u64,
-    connections: HashMap<u64, (Peer, Arc<Cut>)>,
+    connections: HashMap<u64, Entered>,
     ends: BTreeSet<(Instant, u64)>,
+}
+
+#[derive(Clone)]
+struct Entered {
+    peer: Peer,
+    cut: Arc<Cut>,
+    ends_at: Instant,
 }
 
 impl Registry {
@@ -45,21 +55,20 @@ impl Registry {
         let mut open = self.shared.lock();
         let id = open.next;
         open.next += 1;
-        open.connections.insert(id, (peer, Arc::clone(&cut)));
-        let first_before = open.ends.first().copied();
-        open.ends.insert((ends_at, id));
-        if first_before.is_none_or(|first| (ends_at, id) < first) {
-            self.shared.earlier.notify_one();
-        }
+        open.connections.insert(id, Entered { peer, cut: Arc::clone(&cut), ends_at });
+        self.shared.end_at(&mut open, id, ends_at);
         drop(open);
-        Entry { registry: Arc::clone(self), id, ends_at, cut }
+        Entry { registry: Arc::clone(self), id, cut }
     }
 
-    /// Cuts the connections of these peers. Verdicts are reached outside the lock.
-    pub(crate) fn cut_where(&self, ended: impl Fn(&Peer) -> bool) {
-        let connections: Vec<_> = self.shared.lock().connections.values().cloned().collect();
-        for (_, cut) in connections.iter().filter(|(peer, _)| ended(peer)) {
-            cut.cut(CutReason::Revoked);
+    /// Cuts the connections of these peers, or has their servers say goodbye first. Verdicts are reached outside the lock.
+    pub(crate) fn cut_where(&self, ended: impl Fn(&Peer) -> bool, now: Instant) {
+        let connections: Vec<_> =
+            self.shared.lock().connections.iter().map(|(id, entered)| (*id, entered.clone())).collect();
+        for (id, entered) in connections.iter().filter(|(_, entered)| ended(&entered.peer)) {
+            if entered.cut.end(CutReason::Revoked) {
+                self.shared.end_at(&mut self.shared.lock(), *id, now + FAREWELL_MAX);
+            }
         }
     }
 
@@ -98,11 +107,29 @@ impl Shared {
         let mut open = self.lock();
         let later = open.ends.split_off(&(at, u64::MAX));
         let over = std::mem::replace(&mut open.ends, later);
-        let cuts: Vec<_> =
-            over.iter().filter_map(|(_, id)| open.connections.get(id).map(|(_, cut)| Arc::clone(cut))).collect();
+        let cuts: Vec<_> = over
+            .iter()
+            .filter_map(|(_, id)| open.connections.get(id).map(|entered| (*id, Arc::clone(&entered.cut))))
+            .collect();
         drop(open);
-        for cut in cuts {
-            cut.cut(CutReason::Expired);
+        for (id, cut) in cuts {
+            if cut.end(CutReason::Expired) {
+                self.end_at(&mut self.lock(), id, at + FAREWELL_MAX);
+            } else {
+                cut.now(CutReason::Expired);
+            }
+        }
+    }
+
+    /// Has a connection cut then, if it is still open, instead of whenever else it was to be.
+    fn end_at(&self, open: &mut Open, id: u64, at: Instant) {
+        let Some(entered) = open.connections.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut entered.ends_at, at);
+        open.ends.remove(&(before, id));
+        let first = open.ends.first().copied();
+        open.ends.insert((at, id));
+        if first.is_none_or(|first| (at, id) < first) {
+            self.earlier.notify_one();
         }
     }
 
@@ -116,7 +143,6 @@ impl Shared {
 pub(crate) struct Entry {
     registry: Arc<Registry>,
     id: u64,
-    ends_at: Instant,
     cut: Arc<Cut>,
 }
 
@@ -129,8 +155,9 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut open = self.registry.shared.lock();
-        open.connections.remove(&self.id);
-        open.ends.remove(&(self.ends_at, self.id));
+        if let Some(Entered { ends_at, .. }) = open.connections.remove(&self.id) {
+            open.ends.remove(&(ends_at, self.id));
+        }
     }
 }
 
@@ -154,36 +181,116 @@ pub(crate) struct Cut(Mutex<Switch>);
 
 #[derive(Default)]
 struct Switch {
-    reason: Option<CutReason>,
+    state: State,
+    /// Whether a server waits for word that it is to say goodbye.
+    polite: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    server: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum State {
+    #[default]
+    Open,
+    /// The server is to say goodbye.
+    Told(CutReason),
+    /// It has said so; what it said is on its way to the socket.
+    Leaving(CutReason),
+    Cut(CutReason),
 }
 
 impl Cut {
     /// Whether the connection was cut; if not, wakes this task when it is.
     pub(crate) fn poll(&self, side: Side, cx: &Context<'_>) -> Option<CutReason> {
-        let mut switch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if switch.reason.is_none() {
-            let slot = match side {
-                Side::Read => &mut switch.reader,
-                Side::Write => &mut switch.writer,
-            };
-            match slot {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => *slot = Some(cx.waker().clone()),
-            }
+        let mut switch = self.lock();
+        if let State::Cut(reason) = switch.state {
+            return Some(reason);
         }
-        switch.reason
+        let slot = match side {
+            Side::Read => &mut switch.reader,
+            Side::Write => &mut switch.writer,
+        };
+        remember(slot, cx);
+        None
     }
 
-    fn cut(&self, reason: CutReason) {
-        let mut switch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if switch.reason.is_some() {
-            return;
+    /// What was written before is with the socket: if it was a goodbye, there is no more to wait for.
+    pub(crate) fn flushed(&self) {
+        let switch = self.lock();
+        if let State::Leaving(reason) = switch.state {
+            drop(switch);
+            self.now(reason);
         }
-        switch.reason = Some(reason);
-        let wakers = [switch.reader.take(), switch.writer.take()];
+    }
+
+    /// Cuts at once, unless a server is to say goodbye first: then it is told, and `true` says that the cut is to follow.
+    fn end(&self, reason: CutReason) -> bool {
+        let mut switch = self.lock();
+        match (switch.state, switch.polite) {
+            (State::Open, true) => {
+                switch.state = State::Told(reason);
+                let waker = switch.server.take();
+                drop(switch);
+                waker.into_iter().for_each(Waker::wake);
+                true
+            }
+            (State::Open, false) => {
+                drop(switch);
+                self.now(reason);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Cuts, for this reason if there was none before.
+    fn now(&self, reason: CutReason) {
+        let mut switch = self.lock();
+        switch.state = match switch.state {
+            State::Open => State::Cut(reason),
+            State::Told(reason) | State::Leaving(reason) => State::Cut(reason),
+            State::Cut(_) => return,
+        };
+        let wakers = [switch.reader.take(), switch.writer.take(), switch.server.take()];
         drop(switch);
         wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Switch> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A server's word that it says goodbye before a connection is cut.
+#[cfg(feature = "axum")]
+pub(crate) struct Farewell(Arc<Cut>);
+
+#[cfg(feature = "axum")]
+impl Farewell {
+    pub(crate) fn on(cut: &Arc<Cut>) -> Self {
+        cut.lock().polite = true;
+        Self(Arc::clone(cut))
+    }
+
+    /// Whether it is time. The connection is cut once the next flush is done, or [`FAREWELL_MAX`] is over.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> std::task::Poll<()> {
+        let mut switch = self.0.lock();
+        match switch.state {
+            State::Open => {
+                remember(&mut switch.server, cx);
+                return std::task::Poll::Pending;
+            }
+            State::Told(reason) => switch.state = State::Leaving(reason),
+            State::Leaving(_) | State::Cut(_) => {}
+        }
+        std::task::Poll::Ready(())
+    }
+}
+
+fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
     }
 }

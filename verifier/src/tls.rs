@@ -1,7 +1,7 @@
 //! rustls configurations: TLS 1.3 only, never a resumed session, never the process's default provider.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use chancery_identity::{Principal, SpiffeId, TrustDomain};
 use rustls::client::Resumption;
@@ -18,7 +18,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::chain::{Anchors, Usage, verify_svid};
-use crate::{Clock, Denial, MaterialRefused, Peer, Verifier};
+use crate::{Clock, Denial, MaterialRefused, Moment, Peer, Verifier};
 
 /// Which server a client means to reach. The chain always leads to the own trust domain's bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +57,49 @@ impl Verifier {
     /// # Errors
     /// A provider without TLS 1.3.
     pub fn client_config(&self, expectation: ServerExpectation) -> Result<ClientConfig, Error> {
-        let verifier = ServerVerifier { verifier: self.clone(), expectation };
-        let mut config = client_builder(self.provider(), Arc::new(verifier))?
+        self.to_servers(ServerVerifier { verifier: self.clone(), expectation, reached: None })
+    }
+
+    /// The same for whoever keeps connections open: see [`ClientConfigs`].
+    ///
+    /// # Errors
+    /// A provider without TLS 1.3.
+    pub fn client_configs(&self, expectation: ServerExpectation) -> Result<ClientConfigs, Error> {
+        let reached = Arc::new(Mutex::default());
+        let judge = ServerVerifier { verifier: self.clone(), expectation, reached: Some(Arc::clone(&reached)) };
+        let newest = Mutex::new(Arc::new(self.to_servers(judge.clone())?));
+        Ok(ClientConfigs { judge, reached, newest })
+    }
+
+    fn to_servers(&self, judge: ServerVerifier) -> Result<ClientConfig, Error> {
+        let mut config = client_builder(self.provider(), Arc::new(judge))?
             .with_client_cert_resolver(Arc::new(Resolver(self.clone())));
         config.resumption = Resumption::disabled();
         Ok(config)
+    }
+}
+
+/// Client configurations for one kind of server, for a client that keeps connections: it asks for [`Self::newest`] before
+/// each request, and connects anew when that is another than its connection was made with. Another it becomes when a server
+/// that was reached is revoked, over or not known well enough any more; the new handshake refuses that server.
+#[derive(Debug)]
+pub struct ClientConfigs {
+    judge: ServerVerifier,
+    reached: Arc<Mutex<Vec<Peer>>>,
+    newest: Mutex<Arc<ClientConfig>>,
+}
+
+impl ClientConfigs {
+    /// The configuration to use now.
+    pub fn newest(&self) -> Arc<ClientConfig> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.judge.verifier.now();
+        if reached.iter().any(|server| self.judge.admits(server, now).is_err()) {
+            reached.clear();
+            *newest = Arc::new(ClientConfig::clone(&newest));
+        }
+        Arc::clone(&newest)
     }
 }
 
@@ -218,10 +256,12 @@ impl ClientCertVerifier for ClientVerifier {
 }
 
 /// Judges server certificates.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ServerVerifier {
     verifier: Verifier,
     expectation: ServerExpectation,
+    /// Whom it let through, where somebody asks.
+    reached: Option<Arc<Mutex<Vec<Peer>>>>,
 }
 
 impl ServerVerifier {
@@ -250,9 +290,20 @@ impl ServerVerifier {
         if !meant {
             return Err(Denial::ServerIdentity { wanted, came: peer.spiffe_id().clone() });
         }
+        self.admits(&peer, now)?;
+        if let Some(reached) = &self.reached {
+            let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
+            if reached.iter().all(|server| server.serial() != peer.serial()) {
+                reached.push(peer);
+            }
+        }
+        Ok(())
+    }
+
+    fn admits(&self, peer: &Peer, now: Moment) -> Result<(), Denial> {
         match self.expectation {
-            ServerExpectation::Issuer => self.verifier.hit(&peer),
-            _ => self.verifier.check(&peer, now).map(|_| ()),
+            ServerExpectation::Issuer => self.verifier.hit(peer),
+            _ => self.verifier.check(peer, now).map(drop),
         }
     }
 }

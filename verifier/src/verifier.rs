@@ -157,7 +157,7 @@ impl Verifier {
         self.0.state.store(Arc::clone(&next));
         #[cfg(feature = "tokio")]
         if next.generation() != present.generation() {
-            self.0.registry.cut_where(|peer| next.hit(peer).is_err());
+            self.0.registry.cut_where(|peer| next.hit(peer).is_err(), self.0.clock.now().monotonic);
         }
         #[cfg(not(feature = "tokio"))]
         let _ = present;

@@ -209,6 +209,39 @@ async fn half_open_connections_by_the_thousand_delay_nobody() {
 }
 
 #[tokio::test]
+async fn half_open_connections_of_one_peer_displace_only_its_own() {
+    let service = Service::start().await;
+    let options = ListenerOptions {
+        half_open_max: 64,
+        half_open_per_peer_max: 8,
+        handshake_timeout: Duration::from_secs(60),
+        ..Default::default()
+    };
+    let echo = service.echo(options).await;
+    // An honest one that is slow, from another address.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let slow = socket.connect(echo.address).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..500 {
+        silent.push(TcpStream::connect(echo.address).await.unwrap());
+    }
+    while echo.counts.read().displaced < 500 - 8 {
+        tokio::task::yield_now().await;
+    }
+    let counts = echo.counts.read();
+    assert_eq!((counts.half_open, counts.displaced), (9, 500 - 8), "{counts:?}");
+    let connector = tokio_rustls::TlsConnector::from(service.agent().1);
+    let mut stream = connector.connect("crm.test".try_into().unwrap(), slow).await.unwrap();
+    round_trip(&mut stream).await.unwrap();
+    // One whose handshake is done gives its place back, and so does one that goes away.
+    drop(silent);
+    while echo.counts.read().half_open > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_handshake_has_a_deadline() {
     let service = Service::start().await;
     let options = ListenerOptions { handshake_timeout: Duration::from_millis(100), ..Default::default() };
@@ -317,6 +350,31 @@ async fn a_client_reaches_the_server_it_means_and_no_other() {
     visit(echo.address, &config).await.unwrap_err();
     client.renew(&ca.material(&ca.agent("invoice-bot"), &[server.certificate.serial], client.now())).unwrap();
     go(ServerExpectation::Issuer).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_revoked_server_is_not_asked_again_over_a_connection_that_is_kept() {
+    let service = Service::start().await;
+    let echo = service.echo(ListenerOptions::default()).await;
+    let ca = &service.ca;
+    let shown = ca.service("crm").system("crm").dns("crm.test").issue();
+    let mut own = ca.material(&service.subject, &[], service.verifier.now());
+    (own.chain, own.key) = (shown.chain.clone(), Arc::new(shown.key.clone_key()));
+    service.verifier.renew(&own).unwrap();
+    let knowing = |revoked: &[_]| ca.material(&ca.agent("invoice-bot"), revoked, service.verifier.now());
+    let client = Verifier::new(&knowing(&[]), provider(), Arc::new(SystemClock)).unwrap();
+    let configs = client.client_configs(ServerExpectation::AnyService).unwrap();
+
+    let first = configs.newest();
+    let _kept = visit(echo.address, &first).await.unwrap();
+    assert!(Arc::ptr_eq(&configs.newest(), &first), "a connection is given up for nothing");
+    // The end of somebody else is no reason to connect anew.
+    client.renew(&knowing(&[ca.service("billing").issue().certificate.serial])).unwrap();
+    assert!(Arc::ptr_eq(&configs.newest(), &first), "a connection is given up for somebody else");
+    client.renew(&knowing(&[shown.certificate.serial])).unwrap();
+    let next = configs.newest();
+    assert!(!Arc::ptr_eq(&next, &first), "the connection is kept");
+    visit(echo.address, &next).await.unwrap_err();
 }
 
 #[tokio::test]

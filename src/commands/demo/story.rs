@@ -50,10 +50,11 @@ pub(super) async fn tell(folder: &Path, told: &mut Told) -> Result<Found, Untold
     let new = json!({"name": "crm", "owner": "team-crm", "systems": ["crm"], "dns": ["crm.localhost"]});
     let crm: Service = admin.post("/v1/admin/services", &new).await?.body;
     told.say(&format!("service {}  serves system crm  owner {}", crm.name, crm.owner));
-    for name in ["invoice-bot", "report-bot"] {
-        let new = json!({"name": name, "owner": "team-finance", "scopes": ["tools/call:crm/get_customer"]});
+    let read = "tools/call:crm/get_customer";
+    for (name, scopes) in [("invoice-bot", vec![read]), ("report-bot", vec![read, "resources/read:crm/reports/**"])] {
+        let new = json!({"name": name, "owner": "team-finance", "scopes": scopes});
         let agent: Agent = admin.post("/v1/admin/agents", &new).await?.body;
-        told.say(&format!("agent {}  holds tools/call:crm/get_customer  owner {}", agent.name, agent.owner));
+        told.say(&format!("agent {}  holds {}  owner {}", agent.name, words(agent.scopes.iter()), agent.owner));
     }
     told.done();
 
