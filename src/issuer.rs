@@ -16,7 +16,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::attest::{self, Attestors};
-use crate::authority::{Authorities, OpenError, Seal, SealError};
+use crate::authority::{Authorities, OpenError, Responders, Seal, SealError};
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -24,7 +24,7 @@ use crate::issuance::{self, Issuance, Outcome, Wish, renew_after, spread};
 use crate::random::Random;
 use crate::refusal::{Code, Refusal};
 use crate::registry::{self, Registry};
-use crate::revocation::{Crls, PublishError, Publisher, Revocations};
+use crate::revocation::{Crls, Ocsp, PublishError, Publisher, Revocations};
 use crate::store::{Committed, DbError, Registered, Store};
 
 /// One running issuer, without its sockets.
@@ -39,15 +39,18 @@ pub struct Issuer {
     registry: Registry,
     revocations: Revocations,
     crls: Arc<Crls>,
+    responders: Arc<Responders>,
+    ocsp: Ocsp,
 }
 
 impl Issuer {
-    /// Opens the rooms in order: seal, authorities, CRLs, and then the ways in. `store` writes already.
+    /// Opens the rooms in order: seal, authorities, CRLs, OCSP responders, and then the ways in. `store` writes already.
     ///
     /// Returns the publisher too, which runs beside the issuer.
     ///
     /// # Errors
-    /// A seal that does not open, another trust domain than the database's, a CRL that is not signed.
+    /// A seal that does not open, another trust domain than the database's, a CRL that is not signed, an OCSP responder that is
+    /// not certified.
     pub async fn open(
         config: Config,
         store: Store,
@@ -60,6 +63,8 @@ impl Issuer {
         let crls = Arc::new(Crls::default());
         let mut publisher = Publisher::new(store.clone(), authorities.clone(), crls.clone(), clock.clone());
         publisher.publish().await?;
+        let responders = Responders::open(authorities.clone(), store.clone(), clock.clone()).await?;
+        let ocsp = Ocsp::new(store.clone(), responders.clone(), clock.clone());
 
         let roots = x509pop_roots(&config)?;
         let attestors =
@@ -83,7 +88,20 @@ impl Issuer {
             ttl_max: config.ttl.authority / 4,
         };
         let revocations = Revocations { store: store.clone(), crls: crls.clone() };
-        let issuer = Self { config, clock, rng, store, authorities, attestors, issuance, registry, revocations, crls };
+        let issuer = Self {
+            config,
+            clock,
+            rng,
+            store,
+            authorities,
+            attestors,
+            issuance,
+            registry,
+            revocations,
+            crls,
+            responders,
+            ocsp,
+        };
         Ok((Arc::new(issuer), publisher))
     }
 
@@ -133,6 +151,16 @@ impl Issuer {
     /// What is published of it.
     pub const fn crls(&self) -> &Arc<Crls> {
         &self.crls
+    }
+
+    /// Who answers OCSP requests.
+    pub const fn responders(&self) -> &Arc<Responders> {
+        &self.responders
+    }
+
+    /// What is revoked, one certificate at a time.
+    pub const fn ocsp(&self) -> &Ocsp {
+        &self.ocsp
     }
 
     /// Root and issuing authority.

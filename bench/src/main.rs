@@ -7,6 +7,7 @@ mod handshake;
 mod http;
 mod issue;
 mod issuer;
+mod ocsp;
 mod report;
 
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ enum Bench {
     Handshake(handshake::Options),
     /// A CRL built and signed.
     Crl(crl::Options),
+    /// OCSP answers, kept and with a nonce, against the signing alone.
+    Ocsp(ocsp::Options),
     /// The issuer that `issue` calls over HTTP.
     #[command(hide = true)]
     ServeChild { folder: PathBuf },
@@ -38,6 +41,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Issue(options) => issue::run(&options),
         Bench::Handshake(options) => handshake::run(&options),
         Bench::Crl(options) => crl::run(&options),
+        Bench::Ocsp(options) => ocsp::run(&options),
         Bench::ServeChild { folder } => http::serve_child(&folder),
     }
 }

@@ -1,5 +1,6 @@
 //! Root and issuing authorities: made at the first start, sealed at rest, found again at the next, rotated while they serve.
 
+mod responder;
 mod rotation;
 mod seal;
 
@@ -21,6 +22,7 @@ use crate::config::{CRL_VALIDITY, Config, Ttl};
 use crate::issuance::pem;
 use crate::store::{self, Cause, CommitError, PutAuthority, Store};
 
+pub use responder::Responders;
 pub use seal::{KeyLabel, Seal, SealError};
 
 /// How long the root's CRL is valid. It is signed anew at half of it, and when an authority is revoked.

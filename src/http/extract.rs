@@ -19,7 +19,7 @@ use crate::refusal::{Code, Refusal};
 /// The longest body, in bytes: a chain of six certificates and a request fit many times.
 pub(super) const BODY_LEN_MAX: usize = 64 * 1024;
 /// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body in JSON. Fields that the type does not know are refused.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ async fn read(request: Request) -> Result<Bytes, Refusal> {
     collect(request.into_body(), BODY_TIMEOUT).await
 }
 
-async fn collect(body: Body, within: Duration) -> Result<Bytes, Refusal> {
+pub(super) async fn collect(body: Body, within: Duration) -> Result<Bytes, Refusal> {
     let collected = tokio::time::timeout(within, Limited::new(body, BODY_LEN_MAX).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),

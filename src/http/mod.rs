@@ -18,6 +18,7 @@ mod instances;
 mod join_tokens;
 mod limits;
 mod log;
+mod ocsp;
 mod openapi;
 mod page;
 mod problems;
@@ -50,7 +51,7 @@ pub fn api(issuer: Arc<Issuer>, rates: Rates) -> Router {
     routes::router(&App::new(issuer, rates), |_| true)
 }
 
-/// The routes of the plain listener, CRLs and authority certificates, for requests that carry their origin too.
+/// The routes of the plain listener, CRLs, authority certificates and OCSP, for requests that carry their origin too.
 pub fn status(issuer: Arc<Issuer>) -> Router {
     routes::router(&App::new(issuer, Rates::default()), |route| route.on_status)
 }

@@ -40,8 +40,13 @@ pub(super) async fn serve() -> impl IntoResponse {
 pub(super) struct Doc {
     summary: &'static str,
     query: Option<fn() -> Vec<Parameter>>,
-    body: Option<Write>,
+    body: Option<Take>,
     reply: Reply,
+}
+
+enum Take {
+    Json(Write),
+    File(&'static str),
 }
 
 enum Reply {
@@ -65,7 +70,11 @@ impl Doc {
     }
 
     pub(super) fn takes<T: ToSchema>(self) -> Self {
-        Self { body: Some(reference::<T>), ..self }
+        Self { body: Some(Take::Json(reference::<T>)), ..self }
+    }
+
+    pub(super) fn takes_file(self, media_type: &'static str) -> Self {
+        Self { body: Some(Take::File(media_type)), ..self }
     }
 
     pub(super) fn replies<T: ToSchema>(self, status: u16) -> Self {
@@ -113,7 +122,8 @@ fn build() -> OpenApi {
             _ => HttpMethod::Get,
         };
         let operation = operation(&route, &problem, &mut schemas);
-        paths = paths.path(route.path, PathItem::new(method, operation));
+        // OpenAPI has no word for a variable of several segments.
+        paths = paths.path(route.path.replace('*', ""), PathItem::new(method, operation));
     }
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API token, `cht_…`")).build();
     let mutual_tls = SecurityScheme::MutualTls {
@@ -160,9 +170,12 @@ fn operation(route: &Route, problem: &RefOr<Schema>, schemas: &mut Schemas) -> O
             builder = builder.parameter(parameter);
         }
     }
-    if let Some(body) = route.doc.body {
-        let content = ContentBuilder::new().schema(Some(body(schemas))).build();
-        let body = RequestBodyBuilder::new().content("application/json", content);
+    if let Some(body) = &route.doc.body {
+        let (media_type, content) = match body {
+            Take::Json(body) => ("application/json", ContentBuilder::new().schema(Some(body(schemas))).build()),
+            Take::File(media_type) => (*media_type, ContentBuilder::new().build()),
+        };
+        let body = RequestBodyBuilder::new().content(media_type, content);
         builder = builder.request_body(Some(body.build()));
     }
     let (status, reply) = match &route.doc.reply {
@@ -188,8 +201,9 @@ fn operation_id(route: &Route) -> String {
     format!("{}_{}", route.method.as_str().to_ascii_lowercase(), words.join("_"))
 }
 
-fn variables(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+fn variables(path: &'static str) -> impl Iterator<Item = &'static str> {
+    let variable = |segment: &'static str| segment.strip_prefix('{')?.strip_suffix('}');
+    path.split('/').filter_map(variable).map(|name| name.trim_start_matches('*'))
 }
 
 #[cfg(test)]

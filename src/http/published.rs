@@ -95,7 +95,7 @@ impl File {
 }
 
 /// RFC 9110 §13.2.2: If-Modified-Since counts only without If-None-Match.
-fn is_unchanged(request: &HeaderMap, etag: &str, modified: &str) -> bool {
+pub(super) fn is_unchanged(request: &HeaderMap, etag: &str, modified: &str) -> bool {
     if request.contains_key(IF_NONE_MATCH) {
         let tags = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
         let mut tags = tags.flat_map(|value| value.split(',')).map(str::trim);
@@ -118,7 +118,7 @@ fn none(file: &str) -> Refusal {
 }
 
 /// IMF-fixdate of RFC 9110 §5.6.7.
-fn http_date(at: Timestamp) -> String {
+pub(super) fn http_date(at: Timestamp) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let civil = at.civil();

@@ -20,7 +20,7 @@ use super::authorize::Class::{self, Admin as For, Holder, Known, Limited, Public
 use super::authorize::{Gate, authorize};
 use super::openapi::Doc;
 use super::{
-    admins, agents, api_tokens, attest, authorities, bundle, certificates, health, instances, join_tokens, log,
+    admins, agents, api_tokens, attest, authorities, bundle, certificates, health, instances, join_tokens, log, ocsp,
     openapi, problems, published, revocations, services, systems, whoami,
 };
 
@@ -60,6 +60,8 @@ pub(super) fn routes() -> Vec<Route> {
         on_get("/.well-known/chancery", Public, doc("What the issuer says of itself").replies::<WellKnown>(200), || get(bundle::well_known)),
         on_get("/crl/{file}", Public, doc("An authority's CRL, `<key id>.crl`, DER").file("application/pkix-crl"), || get(published::crl)).also_on_status(),
         on_get("/ca/{file}", Public, doc("An authority's certificate, `<key id>.crt`, DER").file("application/pkix-cert"), || get(published::certificate)).also_on_status(),
+        on_post("/ocsp", Public, doc("Whether certificates are revoked (RFC 6960); errors are OCSP responses too").takes_file("application/ocsp-request").file("application/ocsp-response"), || post(ocsp::post)).also_on_status(),
+        on_get("/ocsp/{*request}", Public, doc("The same; the request in base64, URL-encoded").file("application/ocsp-response"), || get(ocsp::get)).also_on_status(),
         on_get("/problems/{code}", Public, doc("What a kind of refusal means").file("text/plain"), || get(problems::page)),
         on_get("/openapi.json", Public, doc("This document").file("application/json"), || get(openapi::serve)),
         on_get("/livez", Public, doc("Whether the process answers").file("text/plain"), || get(health::live)),
@@ -147,10 +149,13 @@ mod tests {
             // Nothing unauthenticated changes anything but by evidence.
             let changes = route.method != Method::GET;
             let by_evidence = matches!(path, "/v1/attest" | "/v1/attest/challenge");
+            // RFC 6960 asks in the body of a POST what it asks in the path of a GET.
+            let changes = changes && path != "/ocsp";
             assert!(!changes || by_evidence || matches!(route.class, For(_) | Holder), "{method} {path}");
             assert!(!changes || path != "/v1/attest" || route.class == Limited, "{method} {path}");
-            // The plain listener serves CRLs and authority certificates, nothing else.
-            let published = path.starts_with("/crl/") || path.starts_with("/ca/");
+            // The plain listener serves CRLs, authority certificates and OCSP, nothing else.
+            let published =
+                ["/crl/", "/ca/", "/ocsp/"].iter().any(|folder| path.starts_with(folder)) || path == "/ocsp";
             assert_eq!(route.on_status, published, "{method} {path}");
         }
     }

@@ -246,7 +246,7 @@ async fn the_local_administrator_may_do_all() {
 }
 
 #[tokio::test]
-async fn the_plain_listener_serves_crls_and_authority_certificates_and_nothing_else() {
+async fn the_plain_listener_serves_crls_authority_certificates_and_ocsp_and_nothing_else() {
     let world = World::new().await;
     let well_known = world.get(anonymous(), "/.well-known/chancery").await.body;
     let plain = |target: &str| Request::get(target).body(Body::empty()).unwrap();
@@ -269,6 +269,16 @@ async fn the_plain_listener_serves_crls_and_authority_certificates_and_nothing_e
             assert_eq!(head.headers["etag"], told.headers["etag"]);
             // The TLS listener has the same.
             assert_eq!(world.get(anonymous(), path).await.body, told.body);
+        }
+    }
+    // What is no request is told so in an OCSP response, on both.
+    for (router, origin) in [(&world.status, Origin::Plain), (&world.api, anonymous())] {
+        for request in [Request::post("/ocsp").body("no request".into()), Request::get("/ocsp/AA").body(Body::empty())]
+        {
+            let told = world.send(router, request.unwrap(), origin.clone()).await;
+            assert_eq!(told.status, StatusCode::BAD_REQUEST, "{told:?}");
+            assert_eq!(told.headers["content-type"], "application/ocsp-response");
+            assert_eq!(told.body.as_str().unwrap().as_bytes(), chancery_ca::OcspError::MalformedRequest.der());
         }
     }
     for route in routes().iter().filter(|route| !route.on_status) {

@@ -139,6 +139,7 @@ pub struct Publisher {
 struct Listed {
     at: Timestamp,
     reason: Reason,
+    resumable: bool,
     not_after: Timestamp,
 }
 
@@ -314,11 +315,12 @@ impl Publisher {
         }
         for entry in self.store.state().in_force_after(self.n) {
             for Hit { authority, serial, not_after } in self.store.hit_by(&entry, now).await? {
-                let listed = Listed { at: entry.at, reason: entry.reason, not_after };
+                let resumable = entry.effect.resumable();
+                let listed = Listed { at: entry.at, reason: entry.reason, resumable, not_after };
                 let by_serial = self.listed.entry(authority).or_default();
-                // Reasons for good win over a hold.
-                let held = |old: &Listed| old.reason == Reason::CertificateHold;
-                if by_serial.get(&serial).is_none_or(held) {
+                // Entries come by number. As everywhere else the first one for good counts, else the first.
+                let outdone = |old: &Listed| old.resumable && !resumable;
+                if by_serial.get(&serial).is_none_or(outdone) {
                     by_serial.insert(serial, listed);
                 }
             }

@@ -1,6 +1,7 @@
-//! What must stop: targets and effects in, committed entries out, and the CRLs that show them.
+//! What must stop: targets and effects in, committed entries out, and the CRLs and OCSP answers that show them.
 
 mod crl;
+mod ocsp;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::refusal::{Code, Refusal};
 use crate::store::{Committed, Resume, Revoke, Store};
 
 pub use crl::{Crls, PublishError, PublishedCrl, Publisher};
+pub use ocsp::{Ocsp, OcspAnswer};
 
 /// Targets in one decision, at most.
 const TARGETS_MAX: usize = 100;

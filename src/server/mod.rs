@@ -74,6 +74,7 @@ impl Server {
         let (draining, drain) = tokio::sync::watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run());
+        tasks.spawn(issuer.responders().clone().run());
         tasks.spawn(own.run(verifier.clone()));
         tasks.spawn(forget(issuer.clone()));
         let router = http::api(issuer.clone(), Rates::default());
@@ -93,7 +94,7 @@ impl Server {
         self.api
     }
 
-    /// Where CRLs and authority certificates are served.
+    /// Where CRLs, authority certificates and OCSP answers are served.
     pub const fn status(&self) -> std::net::SocketAddr {
         self.status
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chancery_api::AuthorityKind;
 use chancery_ca::CrlNumber;
-use chancery_identity::KeyId;
+use chancery_identity::{KeyId, Serial, Timestamp};
 use chancery_tlog::{CrlPublished as CrlRecord, Decision as Logged, Facts};
 
 use super::batch::Batch;
@@ -88,6 +88,35 @@ impl Decision for PutAuthority {
         let subjects = vec![format!("authority:{}", authority.key_id)];
         batch.change(Change::Authority(authority.clone()));
         Ok(batch.log(&self.cause, subjects, Logged::Ceremony(facts), authority)?)
+    }
+}
+
+/// Records that an authority certified an OCSP responder. Its certificate is no issued identity: nobody authenticates by it.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "whoever decides sets all of it")]
+pub struct ResponderCertified {
+    /// Who certified it.
+    pub authority: KeyId,
+    /// The certificate's serial.
+    pub serial: Serial,
+    /// The last second it is valid at.
+    pub not_after: Timestamp,
+    /// DER.
+    pub certificate: Vec<u8>,
+}
+
+impl Decision for ResponderCertified {
+    type Reply = ();
+
+    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<()>, Undecided> {
+        let facts = Facts::from_iter([
+            ("what", "ocsp-responder".to_owned()),
+            ("serial", self.serial.to_string()),
+            ("certificate_sha256", hex(&SHA256.digest(&[&self.certificate]).0)),
+            ("not_after", self.not_after.to_seconds_text()),
+        ]);
+        let subjects = vec![format!("authority:{}", self.authority)];
+        Ok(batch.log(&Cause::ISSUER, subjects, Logged::Ceremony(facts), ())?)
     }
 }
 

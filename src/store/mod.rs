@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 
-pub use authorities::{Authority, CrlPublished, PutAuthority};
+pub use authorities::{Authority, CrlPublished, PutAuthority, ResponderCertified};
 pub use certificates::{Issue, IssueOwn, Issued, Query, Renew, StoredCertificate};
 pub use db::DbError;
 pub use decision::{Cause, CommitError, Committed, Decision, Refused};

@@ -12,6 +12,7 @@ mod agent;
 mod attestation;
 mod command_line;
 mod fixture;
+mod ocsp;
 mod program;
 mod renewal;
 mod revocation;
