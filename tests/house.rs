@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("chancery-api", &["chancery-identity"]),
     ("chancery-verifier", &["chancery-identity", "chancery-api", "chancery-tlog"]),
     ("chancery-agent", &["chancery-identity", "chancery-api", "chancery-verifier"]),
-    ("chancery-testkit", &["chancery-identity", "chancery-ca", "chancery-verifier"]),
+    ("chancery-testkit", &["chancery-identity", "chancery-ca", "chancery-tlog", "chancery-api", "chancery-verifier"]),
     (
         "chancery",
         &["chancery-identity", "chancery-ca", "chancery-tlog", "chancery-api", "chancery-verifier", "chancery-agent"],

@@ -113,6 +113,7 @@ impl Keeper {
             roots: Arc::clone(&held.roots),
             crls: Arc::clone(poll.crls()),
             answered: None,
+            feed: None,
             freshness: Freshness::default(),
         };
         let verifier = Verifier::new(&material, provider, Arc::clone(&clock))?;

@@ -115,6 +115,7 @@ pub(crate) async fn own_material(issuer: &Issuer) -> anyhow::Result<Material> {
         roots: [issuer.authorities().root().der().to_vec().into()].into(),
         crls: issuer.crls().all().iter().map(|crl| crl.der.clone().into()).collect(),
         answered: None,
+        feed: None,
         freshness: Freshness::default(),
     })
 }

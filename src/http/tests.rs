@@ -137,6 +137,7 @@ impl World {
             roots: read(&issued.bundle_pem).into(),
             crls: self.issuer.crls().all().iter().map(|crl| crl.der.clone().into()).collect(),
             answered: None,
+            feed: None,
             freshness: Freshness::default(),
         };
         let now = Moment { wall: self.issuer.now(), monotonic: std::time::Instant::now() };

@@ -39,6 +39,7 @@ impl Own {
             roots: Arc::new([CertificateDer::from(issuer.authorities().root().der().to_vec())]),
             crls: crls(&issuer),
             answered: Some(IssuerClock(issuer.clock().clone()).now()),
+            feed: None,
             freshness: Freshness { stale_after: freshness.stale_after, expired_after: freshness.expired_after },
         }));
         Ok((Self { issuer, sender, renew_at, crls_version: 0 }, receiver))

@@ -28,6 +28,7 @@ struct Inner {
     now: Timestamp,
     status: StatusUrl,
     root: RootAuthority,
+    root_signer: Arc<dyn Signer>,
     issuing: Issuing,
     revoked: Issuing,
     unlisted: Issuing,
@@ -161,7 +162,8 @@ impl TestCa {
         let serial = |last| Serial::compose(now, [0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
         // A day back, so that expired certificates can stand within their authority's time.
         let made_at = now - DAY;
-        let root = RootAuthority::create(&trust_domain, signer(root), CRYPTO, 3650 * DAY, made_at, serial(1));
+        let root_signer = signer(root);
+        let root = RootAuthority::create(&trust_domain, root_signer.clone(), CRYPTO, 3650 * DAY, made_at, serial(1));
         let root = now_or_never(root).expect("a root");
         let authority = |pkcs8: &[u8], last| {
             let signer = signer(pkcs8);
@@ -172,11 +174,16 @@ impl TestCa {
         let revoked = authority(include_bytes!("keys/revoked-issuing.pk8"), 3);
         let unlisted = authority(include_bytes!("keys/unlisted-issuing.pk8"), 4);
         let counter = AtomicU64::new(1 << 16);
-        Self(Arc::new(Inner { now, status, root, issuing, revoked, unlisted, counter }))
+        Self(Arc::new(Inner { now, status, root, root_signer, issuing, revoked, unlisted, counter }))
     }
 
     pub(crate) fn status(&self) -> &StatusUrl {
         &self.0.status
+    }
+
+    /// With which the root signs.
+    pub(crate) fn root_signer(&self) -> &dyn Signer {
+        &*self.0.root_signer
     }
 
     pub(crate) fn issuing(&self) -> &Issuing {

@@ -33,6 +33,7 @@ impl TestCa {
             roots: [self.root()].into(),
             crls: self.crls(revoked).into(),
             answered: Some(answered),
+            feed: None,
             freshness: Freshness::default(),
         }
     }

@@ -18,11 +18,13 @@
 
 mod ca;
 mod draft;
+mod feed;
 mod flaw;
 mod guard;
 mod subject;
 
 pub use ca::{NOW, TestCa};
+pub use feed::TestFeed;
 pub use flaw::Flaw;
 pub use guard::{TestGuard, TestVerifier};
 pub use subject::{Issued, Subject};

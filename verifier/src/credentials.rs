@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use chancery_identity::{LeafError, TrustDomain};
+#[cfg(feature = "tokio")]
+use chancery_identity::{Scope, Serial, Timestamp};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-use crate::{Freshness, Moment};
+use crate::{Freshness, Known, Moment};
 
 /// All that a verifier works from, as of one moment.
 #[derive(Clone)]
@@ -24,6 +26,8 @@ pub struct Material {
     pub crls: Arc<[CertificateRevocationListDer<'static>]>,
     /// When the last authenticated answer about these CRLs began; `None` when they are files, and thisUpdate decides.
     pub answered: Option<Moment>,
+    /// What the issuer's feed taught, where it is followed. With it fresh no CRL is needed; the two are united.
+    pub feed: Option<Arc<Known>>,
     /// How old knowledge may get, as the issuer tells.
     pub freshness: Freshness,
 }
@@ -36,6 +40,7 @@ impl fmt::Debug for Material {
             .field("roots", &self.roots.len())
             .field("crls", &self.crls.len())
             .field("answered", &self.answered)
+            .field("feed", &self.feed)
             .finish_non_exhaustive()
     }
 }
@@ -46,6 +51,12 @@ impl fmt::Debug for Material {
 pub trait Credentials: Send + Sync + 'static {
     /// The present material, and through the channel what replaces it.
     fn material(&self) -> tokio::sync::watch::Receiver<Arc<Material>>;
+
+    /// Called by each verifier that begins to work from it: what the verifier applied is told to the answer, which is
+    /// dropped with the verifier. By default nobody listens.
+    fn attach(&self) -> Box<dyn Attached> {
+        Box::new(())
+    }
 }
 
 #[cfg(feature = "tokio")]
@@ -53,6 +64,62 @@ impl Credentials for tokio::sync::watch::Receiver<Arc<Material>> {
     fn material(&self) -> tokio::sync::watch::Receiver<Arc<Material>> {
         self.clone()
     }
+}
+
+/// Hears what one verifier made of its material. Nothing here may wait.
+#[cfg(feature = "tokio")]
+pub trait Attached: Send + Sync + 'static {
+    /// What the feed taught is in force, and the connections that it hits are cut.
+    fn applied(&self, applied: Applied) {
+        let _ = applied;
+    }
+
+    /// A certificate says that the issuer knew of this epoch and number, and the verifier does not.
+    fn behind(&self, wanted: (u64, u64)) {
+        let _ = wanted;
+    }
+
+    /// How the feed does, where there is one.
+    fn health(&self) -> Option<FeedHealth> {
+        None
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Attached for () {}
+
+/// What a verifier has applied of the feed, for an acknowledgement.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Applied {
+    /// The epoch of `n`.
+    pub epoch: u64,
+    /// Every entry up to this number is in force.
+    pub n: u64,
+    /// Since when, by the verifier's clock.
+    pub at: Timestamp,
+    /// Connections closed because of revocations since it was last told.
+    pub closed_connections: u64,
+    /// The last request let through on one of them, and the scope it needed.
+    pub last_accepted: Option<(Timestamp, Scope)>,
+    /// Open connections by the certificate of the peer; `None` when more than 4096 peers have some.
+    pub open_connections: Option<Vec<(Serial, u32)>>,
+}
+
+/// How the connection to the feed does.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "made by those who follow a feed")]
+pub struct FeedHealth {
+    /// Whether it is open and heads come.
+    pub connected: bool,
+    /// How often it was made anew.
+    pub reconnects: u64,
+    /// How often what came was refused.
+    pub refused: u64,
+    /// Why, the last time.
+    pub last_refused: Option<String>,
 }
 
 /// Material that no verifier can work from.

@@ -4,7 +4,8 @@ use std::fmt;
 
 use chancery_identity::normalise::PathRefused;
 use chancery_identity::{
-    Ancestor, GrantError, KeyId, LeafError, Scope, ScopeSet, Serial, SpiffeId, System, Timestamp, TrustDomain,
+    Ancestor, GrantError, KeyId, LeafError, RevocationId, Scope, ScopeSet, Serial, SpiffeId, System, Timestamp,
+    TrustDomain,
 };
 
 use crate::{ChainRefused, Knowledge};
@@ -68,6 +69,13 @@ pub enum Denial {
         /// The scope that the request needs.
         needs: Scope,
     },
+    /// The issuer knew more when it made the certificate than is known here: what was revoked between may be this.
+    Behind {
+        /// The epoch and number that the certificate says.
+        wanted: (u64, u64),
+        /// Those known here.
+        known: (u64, u64),
+    },
     /// Another identity than the one a client expects of its server.
     ServerIdentity {
         /// What was expected.
@@ -95,6 +103,15 @@ pub enum Denial {
     },
     /// The scope's system is not one that this service answers for.
     SystemNotServed(System),
+    /// Every request that the scope covers is refused, whoever makes it.
+    ScopeForbidden {
+        /// The scope that the request needs.
+        needs: Scope,
+        /// The scope that is forbidden.
+        forbidden: Scope,
+        /// The entry that forbids it.
+        by: RevocationId,
+    },
 }
 
 impl Denial {
@@ -117,11 +134,13 @@ impl Denial {
             Self::RevocationUnknown(_) => "revocation-unknown",
             Self::RevocationExpired => "revocation-expired",
             Self::RevocationStale { .. } => "revocation-stale",
+            Self::Behind { .. } => "verifier-behind",
             Self::ServerIdentity { .. } => "server-identity",
             Self::Path(_) => "path-refused",
             Self::NotListed { .. } => "not-listed",
             Self::ScopeMissing { .. } => "scope-missing",
             Self::SystemNotServed(_) => "system-not-served",
+            Self::ScopeForbidden { .. } => "scope-forbidden",
         }
     }
 
@@ -133,6 +152,7 @@ impl Denial {
             Self::RevocationUnknown(_)
             | Self::RevocationExpired
             | Self::RevocationStale { .. }
+            | Self::Behind { .. }
             | Self::SystemNotServed(_) => 503,
             _ => 403,
         }
@@ -141,7 +161,9 @@ impl Denial {
     /// The scope that was needed.
     pub const fn needs(&self) -> Option<&Scope> {
         match self {
-            Self::ScopeMissing { needs, .. } | Self::RevocationStale { needs } => Some(needs),
+            Self::ScopeMissing { needs, .. } | Self::RevocationStale { needs } | Self::ScopeForbidden { needs, .. } => {
+                Some(needs)
+            }
             _ => None,
         }
     }
@@ -166,6 +188,8 @@ impl Denial {
             Self::RevocationUnknown(_) | Self::RevocationExpired | Self::RevocationStale { .. } => {
                 "the service's operator: see that it reaches the issuer, or that its CRL files are renewed".into()
             }
+            Self::Behind { .. } => "ask again in a moment: the service is learning of newer revocations".into(),
+            Self::ScopeForbidden { by, .. } => format!("an operator, once it may be done again: chancery resume {by}"),
             Self::NotListed { .. } => "the service's operator: add a rule for it; what no rule lists is refused".into(),
             Self::ScopeMissing { needs, spiffe_id, .. } => scope_fix(needs, spiffe_id),
             Self::SystemNotServed(system) => {
@@ -271,6 +295,10 @@ impl fmt::Display for Denial {
             Self::RevocationStale { needs } => {
                 write!(f, "what is known of revocations is {}, and {needs} is of high risk", Knowledge::Stale)
             }
+            Self::Behind { wanted: (epoch, n), known: (known_epoch, known_n) } => {
+                write!(f, "the certificate was made after revocation {n} of epoch {epoch}; ")?;
+                write!(f, "known here is what comes up to {known_n} of epoch {known_epoch}")
+            }
             Self::ServerIdentity { wanted, came } => write!(f, "wanted {wanted}, got {came}"),
             Self::Path(refused) => write!(f, "{refused}"),
             Self::NotListed { method, path } => write!(f, "no rule lists {method} {path}"),
@@ -279,6 +307,9 @@ impl fmt::Display for Denial {
             }
             Self::SystemNotServed(system) => {
                 write!(f, "this service's certificate does not let it answer for {system}")
+            }
+            Self::ScopeForbidden { needs, forbidden, by } => {
+                write!(f, "{needs} is refused whoever asks: {by} forbids {forbidden}")
             }
         }
     }

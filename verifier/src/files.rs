@@ -137,6 +137,7 @@ fn read(paths: &FilePaths, before: Option<&Before>) -> Result<Option<(Seen, Mate
         roots: pem(&paths.bundle)?.into(),
         crls: pem::<CertificateRevocationListDer<'static>>(&paths.crls)?.into(),
         answered: None,
+        feed: None,
         freshness: Freshness::default(),
     };
     if stat(paths)? != seen {

@@ -26,7 +26,8 @@ impl Guard {
     }
 
     /// Checks one request: that a rule lists it; that the peer's certificate is valid now; that neither it nor an
-    /// authority or ancestor of it is revoked, and that this is known well enough; that one of its scopes covers it.
+    /// authority or ancestor of it is revoked, and that this is known well enough; that one of its scopes covers it, and
+    /// that it is not forbidden to everybody.
     ///
     /// `path` is the path of the request target as it came on the wire, without its query. What to serve is
     /// [`Allowed::path`], which is what was checked.
@@ -74,9 +75,11 @@ impl Guard {
                 spiffe_id: peer.spiffe_id().clone(),
             });
         }
+        self.verifier.forbid(needs)?;
         if knowledge > Knowledge::Fresh && self.rules.of_high_risk(needs) {
             return Err(Denial::RevocationStale { needs: needs.clone() });
         }
+        peer.accepted(now.wall, needs);
         Ok(knowledge)
     }
 

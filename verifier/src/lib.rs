@@ -20,8 +20,13 @@ mod chain;
 mod clock;
 mod credentials;
 mod denial;
+#[cfg(feature = "feed")]
+pub mod feed;
 mod freshness;
+mod gate;
 mod guard;
+#[cfg(test)]
+mod interleave;
 #[cfg(all(test, feature = "ring"))]
 mod limbo;
 mod peer;
@@ -51,7 +56,7 @@ pub use clock::{Clock, Moment, SystemClock};
 #[cfg(feature = "tokio")]
 pub use connection::Connection;
 #[cfg(feature = "tokio")]
-pub use credentials::Credentials;
+pub use credentials::{Applied, Attached, Credentials, FeedHealth};
 pub use credentials::{Material, MaterialRefused};
 pub use denial::Denial;
 #[cfg(feature = "tokio")]
@@ -61,9 +66,9 @@ pub use guard::{Allowed, Guard};
 #[cfg(feature = "tokio")]
 pub use listener::{ClientCertificate, Counter, Counts, Listener, ListenerOptions, network};
 pub use peer::Peer;
-pub use revocation::CrlRefused;
+pub use revocation::{CrlRefused, Known};
 pub use rules::{Rules, RulesRefused};
 pub use tls::{ClientConfigs, FirstContactRefused, ServerExpectation, first_contact};
 #[cfg(feature = "tokio")]
 pub use verifier::StartError;
-pub use verifier::{AuthorityStatus, Status, Verifier};
+pub use verifier::{AuthorityStatus, FeedStatus, Status, Verifier};

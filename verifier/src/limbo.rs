@@ -81,6 +81,7 @@ impl Case {
             roots: roots.into(),
             crls: self.crls.iter().map(|base64| crl(base64)).collect(),
             answered: Some(now),
+            feed: None,
             freshness: Freshness::default(),
         };
         let below: Vec<_> = path.iter().map(|link| Arc::clone(&link.authority)).collect();

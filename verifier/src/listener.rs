@@ -345,15 +345,14 @@ impl Shared {
         if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
             return Err(NotAccepted::Denied(Denial::NoCertificate));
         }
-        let entry = peer.as_ref().map(|peer| {
-            let ends_at = ends_at(peer, self.verifier.now());
-            self.verifier.registry().enter(peer.clone(), ends_at)
-        });
-        // A revocation since the handshake's own look was published either before this line, and is seen here, or
-        // after the registry was entered, and cuts the connection.
-        if let Some(peer) = &peer {
-            self.verifier.hit(peer).map_err(NotAccepted::Denied)?;
-        }
+        let entry = match &peer {
+            Some(peer) => {
+                self.verifier.caught_up_with(peer).await.map_err(NotAccepted::Denied)?;
+                let ends_at = ends_at(peer, self.verifier.now());
+                Some(self.verifier.gate().admit(peer, ends_at).map_err(NotAccepted::Denied)?)
+            }
+            None => None,
+        };
         Ok(Connection::new(stream, peer, remote, entry, permit))
     }
 

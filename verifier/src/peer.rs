@@ -1,10 +1,10 @@
 //! Who is at the other end.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use chancery_identity::{Certificate, Grant, KeyId, ScopeSet, Serial, SpiffeId, Timestamp};
+use chancery_identity::{Certificate, Grant, KeyId, Scope, ScopeSet, Serial, SpiffeId, Timestamp};
 use rustls_pki_types::CertificateDer;
 
 use crate::chain::{Link, Verified};
@@ -27,12 +27,15 @@ struct Facts {
     links: Vec<Link>,
     /// The generation of what is known of revocations in which nothing hit this certificate.
     cleared: AtomicU64,
+    /// The last request that was let through.
+    accepted: Mutex<Option<(Timestamp, Scope)>>,
 }
 
 impl Peer {
     pub(crate) fn new(der: CertificateDer<'static>, verified: Verified) -> Self {
         let Verified { certificate, dns_names, links } = verified;
-        Self(Arc::new(Facts { der, certificate, dns_names, links, cleared: AtomicU64::new(0) }))
+        let (cleared, accepted) = (AtomicU64::new(0), Mutex::default());
+        Self(Arc::new(Facts { der, certificate, dns_names, links, cleared, accepted }))
     }
 
     /// Its SPIFFE ID.
@@ -87,6 +90,17 @@ impl Peer {
 
     pub(crate) fn links(&self) -> &[Link] {
         &self.0.links
+    }
+
+    /// Notes the request that was let through.
+    pub(crate) fn accepted(&self, at: Timestamp, scope: &Scope) {
+        *self.0.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, scope.clone()));
+    }
+
+    /// The last request that was let through, and the scope it needed.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn last_accepted(&self) -> Option<(Timestamp, Scope)> {
+        self.0.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether nothing hit the certificate in this generation.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use chancery_identity::{Scope, Serial, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -61,20 +62,60 @@ impl Registry {
         Entry { registry: Arc::clone(self), id, cut }
     }
 
-    /// Cuts the connections of these peers, or has their servers say goodbye first. Verdicts are reached outside the lock.
-    pub(crate) fn cut_where(&self, ended: impl Fn(&Peer) -> bool, now: Instant) {
+    /// Cuts the connections of these peers, or has their servers say goodbye first; and says what they did last. Verdicts
+    /// are reached outside the lock.
+    pub(crate) fn cut_where(&self, ended: impl Fn(&Peer) -> bool, now: Instant) -> Closed {
         let connections: Vec<_> =
             self.shared.lock().connections.iter().map(|(id, entered)| (*id, entered.clone())).collect();
+        let mut closed = Closed::default();
         for (id, entered) in connections.iter().filter(|(_, entered)| ended(&entered.peer)) {
-            if entered.cut.end(CutReason::Revoked) {
-                self.shared.end_at(&mut self.shared.lock(), *id, now + FAREWELL_MAX);
+            let told = match entered.cut.end(CutReason::Revoked) {
+                Ended::Before => continue,
+                Ended::Now => None,
+                Ended::Told => {
+                    let until = now + FAREWELL_MAX;
+                    self.shared.end_at(&mut self.shared.lock(), *id, until);
+                    Some(until)
+                }
+            };
+            closed.add(Closed { connections: 1, last_accepted: entered.peer.last_accepted(), by: told });
+        }
+        closed
+    }
+
+    /// The open connections by the certificate of their peer, unless more than `most` peers have some.
+    pub(crate) fn by_serial(&self, most: usize) -> Option<Vec<(Serial, u32)>> {
+        let mut open: HashMap<Serial, u32> = HashMap::new();
+        for entered in self.shared.lock().connections.values() {
+            *open.entry(entered.peer.serial()).or_default() += 1;
+            if open.len() > most {
+                return None;
             }
         }
+        Some(open.into_iter().collect())
     }
 
     /// How many connections are open.
     pub(crate) fn len(&self) -> usize {
         self.shared.lock().connections.len()
+    }
+}
+
+/// Connections that were closed because of revocations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub(crate) connections: u64,
+    /// The last request that was let through on one of them, and the scope it needed.
+    pub(crate) last_accepted: Option<(Timestamp, Scope)>,
+    /// When the last of them is closed at the latest, where servers say goodbye first.
+    pub(crate) by: Option<Instant>,
+}
+
+impl Closed {
+    pub(crate) fn add(&mut self, more: Self) {
+        self.connections += more.connections;
+        self.last_accepted = self.last_accepted.take().max(more.last_accepted);
+        self.by = self.by.max(more.by);
     }
 }
 
@@ -113,10 +154,9 @@ impl Shared {
             .collect();
         drop(open);
         for (id, cut) in cuts {
-            if cut.end(CutReason::Expired) {
-                self.end_at(&mut self.lock(), id, at + FAREWELL_MAX);
-            } else {
-                cut.now(CutReason::Expired);
+            match cut.end(CutReason::Expired) {
+                Ended::Told => self.end_at(&mut self.lock(), id, at + FAREWELL_MAX),
+                Ended::Now | Ended::Before => cut.now(CutReason::Expired),
             }
         }
     }
@@ -166,6 +206,17 @@ impl Drop for Entry {
 pub(crate) enum CutReason {
     Revoked,
     Expired,
+}
+
+/// What came of the order to end a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It was ended before.
+    Before,
+    /// It is cut.
+    Now,
+    /// Its server is told.
+    Told,
 }
 
 /// One side of a connection, which one task at a time waits on.
@@ -224,8 +275,8 @@ impl Cut {
         }
     }
 
-    /// Cuts at once, unless a server is to say goodbye first: then it is told, and `true` says that the cut is to follow.
-    fn end(&self, reason: CutReason) -> bool {
+    /// Cuts at once, unless a server is to say goodbye first: then it is told, and the cut is to follow.
+    fn end(&self, reason: CutReason) -> Ended {
         let mut switch = self.lock();
         match (switch.state, switch.polite) {
             (State::Open, true) => {
@@ -233,14 +284,14 @@ impl Cut {
                 let waker = switch.server.take();
                 drop(switch);
                 waker.into_iter().for_each(Waker::wake);
-                true
+                Ended::Told
             }
             (State::Open, false) => {
                 drop(switch);
                 self.now(reason);
-                false
+                Ended::Now
             }
-            _ => false,
+            _ => Ended::Before,
         }
     }
 

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use chancery_identity::{Certificate, Leaf, Revocation, System, TrustDomain};
+use chancery_identity::{Certificate, Leaf, Revocation, Scope, System, TrustDomain};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::authority::Authority;
 use crate::chain::{Anchors, ChainRefused, Usage, verify_svid};
-use crate::revocation::{Issuers, Revocations};
-use crate::verifier::{AuthorityStatus, Status};
+use crate::revocation::{Issuers, Known, Revocations};
+use crate::verifier::{AuthorityStatus, FeedStatus, Status};
 use crate::{Denial, Knowledge, Material, MaterialRefused, Moment, Peer};
 
 /// The state of a verifier. Never changes: a newer one replaces it.
@@ -143,6 +143,21 @@ impl State {
         self.revocations.hit(peer)
     }
 
+    /// Whether the issuer knew more when it made the peer's certificate than is known here.
+    pub(crate) fn behind(&self, peer: &Peer) -> Result<(), Denial> {
+        self.revocations.behind(peer)
+    }
+
+    /// What forbids every request that needs this scope, if anything known does.
+    pub(crate) fn forbid(&self, needs: &Scope) -> Result<(), Denial> {
+        self.revocations.forbid(needs)
+    }
+
+    /// What the feed taught.
+    pub(crate) fn feed(&self) -> Option<&Arc<Known>> {
+        self.revocations.feed()
+    }
+
     /// How well the peer's state is known.
     pub(crate) fn knowledge(&self, peer: &Peer, now: Moment) -> Result<Knowledge, Denial> {
         self.revocations.state(peer, now)
@@ -167,20 +182,35 @@ impl State {
         let worst = own.map(|authority| {
             revocations.of(authority).map_or(Knowledge::Expired, |published| revocations.state_of(published, now))
         });
+        let by_crls = worst.max().unwrap_or(Knowledge::Expired);
         let authorities = revocations.published().iter();
+        let by_feed = revocations.state_of_feed(now);
         Status {
-            knowledge: worst.max().unwrap_or(Knowledge::Expired),
+            knowledge: by_feed.map_or(by_crls, |by_feed| by_feed.min(by_crls)),
             trust_domain: self.trust.trust_domain.clone(),
             systems: self.systems().to_vec(),
             not_after: self.own.certificate.not_after,
             authorities: authorities
                 .map(|published| AuthorityStatus::new(published, revocations.state_of(published, now)))
                 .collect(),
-            crls_refused: revocations.refused().to_vec(),
+            feed: revocations.feed().zip(by_feed).map(|(known, knowledge)| FeedStatus::new(known, knowledge, now)),
+            crls_refused: revocations.refused(),
             material_refused: self.refused.clone(),
+            behind: 0,
+            #[cfg(feature = "tokio")]
+            health: None,
+            #[cfg(feature = "tokio")]
+            closed_connections: 0,
             #[cfg(feature = "tokio")]
             connections: 0,
         }
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl crate::gate::Verdicts for State {
+    fn hit(&self, peer: &Peer) -> Result<(), Denial> {
+        Self::hit(self, peer)
     }
 }
 

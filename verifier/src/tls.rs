@@ -222,7 +222,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let now = self.verifier.now();
         let outcome = self.verifier.verify(end_entity, intermediates, Usage::Client, now).and_then(|peer| {
-            self.verifier.check(&peer, now)?;
+            self.verifier.check_handshake(&peer, now)?;
             Ok(peer)
         });
         let verdict =

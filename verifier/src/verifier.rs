@@ -1,20 +1,34 @@
 //! The verifier: what it works from, as one state that changes as a whole.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use chancery_identity::{KeyId, Revocation, System, Timestamp, TrustDomain};
+use chancery_identity::{KeyId, Revocation, Scope, System, Timestamp, TrustDomain};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 
 use crate::chain::{Usage, check_validity};
+use crate::gate::Gate;
 #[cfg(feature = "tokio")]
-use crate::registry::Registry;
+use crate::registry::{Closed, Registry};
 use crate::revocation::CrlRefused;
 use crate::state::State;
-use crate::{Clock, Denial, Guard, Knowledge, Material, MaterialRefused, Moment, Peer, Rules, RulesRefused};
+#[cfg(feature = "tokio")]
+use crate::{Applied, Attached, FeedHealth};
+use crate::{Clock, Denial, Guard, Knowledge, Known, Material, MaterialRefused, Moment, Peer, Rules, RulesRefused};
+
+/// How long a handshake may wait for news that the peer's certificate says there are.
+#[cfg(feature = "tokio")]
+const CATCH_UP: Duration = Duration::from_secs(2);
+/// The most peers whose connections are reported one by one.
+#[cfg(feature = "tokio")]
+const REPORTED_MAX: usize = 4096;
+/// With more connections than this, news are applied off the task that hears of them.
+#[cfg(feature = "tokio")]
+const SCANNED_AT_ONCE: usize = 256;
 
 /// Decides who is let in, and what they may do now. Clones share one state.
 ///
@@ -24,21 +38,35 @@ use crate::{Clock, Denial, Guard, Knowledge, Material, MaterialRefused, Moment, 
 pub struct Verifier(Arc<Inner>);
 
 struct Inner {
-    state: ArcSwap<State>,
+    gate: Gate<State>,
     /// Held by whoever makes the next state from the present one.
     renewing: Mutex<()>,
     provider: Arc<CryptoProvider>,
     clock: Arc<dyn Clock>,
+    /// Refusals for being behind the issuer.
+    behind: AtomicU64,
+    /// Tells of each new state.
     #[cfg(feature = "tokio")]
-    registry: Arc<Registry>,
+    renewed: tokio::sync::watch::Sender<()>,
+    #[cfg(feature = "tokio")]
+    closed: Mutex<Tally>,
     #[cfg(feature = "tokio")]
     follows: Mutex<Option<Follows>>,
+}
+
+/// Connections closed because of revocations.
+#[cfg(feature = "tokio")]
+#[derive(Default)]
+struct Tally {
+    ever: u64,
+    unreported: Closed,
 }
 
 /// What keeps a verifier up to date.
 #[cfg(feature = "tokio")]
 struct Follows {
     _credentials: Box<dyn crate::Credentials>,
+    attached: Arc<dyn Attached>,
     renewing: tokio::task::AbortHandle,
 }
 
@@ -61,12 +89,15 @@ impl Verifier {
     ) -> Result<Self, MaterialRefused> {
         let state = State::new(material, &provider, clock.now())?;
         Ok(Self(Arc::new(Inner {
-            state: ArcSwap::from_pointee(state),
+            gate: Gate::new(state),
             renewing: Mutex::new(()),
             provider,
             clock,
+            behind: AtomicU64::new(0),
             #[cfg(feature = "tokio")]
-            registry: Arc::default(),
+            renewed: tokio::sync::watch::Sender::new(()),
+            #[cfg(feature = "tokio")]
+            closed: Mutex::default(),
             #[cfg(feature = "tokio")]
             follows: Mutex::default(),
         })))
@@ -111,16 +142,59 @@ impl Verifier {
         mut newest: tokio::sync::watch::Receiver<Arc<Material>>,
     ) {
         let weak = Arc::downgrade(&self.0);
+        let attached: Arc<dyn Attached> = credentials.attach().into();
+        self.report(&attached);
+        let listening = Arc::downgrade(&attached);
+        let mut crls = Arc::downgrade(&newest.borrow().crls);
         let renewing = tokio::spawn(async move {
             while newest.changed().await.is_ok() {
                 let material = Arc::clone(&newest.borrow_and_update());
-                let Some(inner) = weak.upgrade() else { return };
-                // A large CRL takes a while to verify and index. What was wrong with the material is in the status.
-                let _ = tokio::task::spawn_blocking(move || Self(inner).renew(&material)).await;
+                let (Some(inner), Some(attached)) = (weak.upgrade(), listening.upgrade()) else { return };
+                let verifier = Self(inner);
+                let same_crls = std::ptr::addr_eq(crls.as_ptr(), Arc::as_ptr(&material.crls));
+                crls = Arc::downgrade(&material.crls);
+                // What was wrong with the material is in the status.
+                if same_crls && verifier.registry().len() <= SCANNED_AT_ONCE {
+                    let _ = verifier.renew(&material);
+                    verifier.report(&attached);
+                } else {
+                    // A large CRL takes a while to verify and index.
+                    let applied = tokio::task::spawn_blocking(move || {
+                        let _ = verifier.renew(&material);
+                        verifier.report(&attached);
+                    });
+                    let _ = applied.await;
+                }
             }
         });
-        let follows = Follows { _credentials: credentials, renewing: renewing.abort_handle() };
+        let follows = Follows { _credentials: credentials, attached, renewing: renewing.abort_handle() };
         *self.0.follows.lock().unwrap_or_else(PoisonError::into_inner) = Some(follows);
+    }
+
+    /// Tells what is in force of what the feed taught, once the connections that it hit are closed.
+    #[cfg(feature = "tokio")]
+    fn report(&self, attached: &Arc<dyn Attached>) {
+        let Some((epoch, n)) = self.0.gate.state().feed().map(|known| known.number()) else { return };
+        let closed = std::mem::take(&mut self.tally().unreported);
+        let applied = Applied {
+            epoch,
+            n,
+            at: self.now().wall,
+            closed_connections: closed.connections,
+            last_accepted: closed.last_accepted,
+            open_connections: self.registry().by_serial(REPORTED_MAX),
+        };
+        let Some(by) = closed.by else { return attached.applied(applied) };
+        let attached = Arc::clone(attached);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(by.into()).await;
+            attached.applied(applied);
+        });
+    }
+
+    #[cfg(feature = "tokio")]
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.0.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes newer material. Connections of peers that it revokes are cut before this returns.
@@ -129,14 +203,14 @@ impl Verifier {
     /// Material that no verifier can work from: the present one stays, and grows old.
     pub fn renew(&self, material: &Material) -> Result<(), MaterialRefused> {
         let _renewing = self.0.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = self.0.state.load_full();
+        let present = Arc::clone(&self.0.gate.state());
         match present.renewed(material, &self.0.provider, self.0.clock.now()) {
             Ok(next) => {
                 self.publish(&present, next);
                 Ok(())
             }
             Err(refused) => {
-                self.0.state.store(Arc::new(present.with_refused(refused.clone())));
+                self.0.gate.replace(Arc::new(present.with_refused(refused.clone())));
                 Err(refused)
             }
         }
@@ -146,21 +220,24 @@ impl Verifier {
     /// Connections of peers that they hit are cut before this returns.
     pub fn set_entries(&self, in_force: &[Revocation]) {
         let _renewing = self.0.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = self.0.state.load_full();
+        let present = Arc::clone(&self.0.gate.state());
         self.publish(&present, present.with_entries(in_force));
     }
 
-    /// First the state, then the connections. A connection enters the registry before its peer is looked up, so one of
-    /// the two sees the other: see [`crate::Listener`].
     fn publish(&self, present: &State, next: State) {
         let next = Arc::new(next);
-        self.0.state.store(Arc::clone(&next));
         #[cfg(feature = "tokio")]
         if next.generation() != present.generation() {
-            self.0.registry.cut_where(|peer| next.hit(peer).is_err(), self.0.clock.now().monotonic);
+            let closed = self.0.gate.publish(next, self.0.clock.now().monotonic);
+            let mut tally = self.tally();
+            tally.ever += closed.connections;
+            tally.unreported.add(closed);
+            drop(tally);
+            self.0.renewed.send_replace(());
+            return;
         }
-        #[cfg(not(feature = "tokio"))]
         let _ = present;
+        self.0.gate.replace(next);
     }
 
     /// Verifies the chain that a client presents, leaf first, as a TLS handshake does.
@@ -186,9 +263,14 @@ impl Verifier {
     pub fn status(&self) -> Status {
         let now = self.now();
         Status {
+            behind: self.0.behind.load(Ordering::Relaxed),
             #[cfg(feature = "tokio")]
-            connections: self.0.registry.len(),
-            ..self.0.state.load().status(now)
+            health: self.attached().and_then(|attached| attached.health()),
+            #[cfg(feature = "tokio")]
+            closed_connections: self.tally().ever,
+            #[cfg(feature = "tokio")]
+            connections: self.registry().len(),
+            ..self.0.gate.state().status(now)
         }
     }
 
@@ -204,7 +286,7 @@ impl Verifier {
         usage: Usage,
         now: Moment,
     ) -> Result<Peer, Denial> {
-        let state = self.0.state.load();
+        let state = self.0.gate.state();
         let peer = state.verify(leaf, intermediates, usage, now, &self.0.provider)?;
         if state.awaits(&peer) {
             self.meet(&peer);
@@ -215,7 +297,7 @@ impl Verifier {
     /// A peer has shown authorities whose CRLs were here already, but could not be verified yet.
     fn meet(&self, peer: &Peer) {
         let _renewing = self.0.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = self.0.state.load_full();
+        let present = Arc::clone(&self.0.gate.state());
         let next = present.having_met(peer, &self.0.provider, self.0.clock.now());
         self.publish(&present, next);
     }
@@ -228,29 +310,81 @@ impl Verifier {
     /// The first of these that does not hold.
     pub fn check(&self, peer: &Peer, now: Moment) -> Result<Knowledge, Denial> {
         check_validity(peer.certificate(), now.wall)?;
-        let state = self.0.state.load();
+        let state = self.0.gate.state();
         if !peer.cleared_in(state.generation()) {
             state.hit(peer)?;
+            if let Err(behind) = state.behind(peer) {
+                self.0.behind.fetch_add(1, Ordering::Relaxed);
+                #[cfg(feature = "tokio")]
+                self.ask_for_news(&behind);
+                return Err(behind);
+            }
             peer.clear_in(state.generation());
         }
         state.knowledge(peer, now)
     }
 
+    /// As [`Verifier::check`], for a handshake: that news are missing here is for [`Verifier::caught_up_with`] to mend, once
+    /// it is over.
+    pub(crate) fn check_handshake(&self, peer: &Peer, now: Moment) -> Result<(), Denial> {
+        match self.check(peer, now) {
+            Ok(_) | Err(Denial::Behind { .. }) => Ok(()),
+            Err(denial) => Err(denial),
+        }
+    }
+
+    /// Waits, not for long, until all is known that the issuer knew when it made the peer's certificate.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn caught_up_with(&self, peer: &Peer) -> Result<(), Denial> {
+        if self.0.gate.state().behind(peer).is_ok() {
+            return Ok(());
+        }
+        let mut renewed = self.0.renewed.subscribe();
+        let waiting = async {
+            while self.0.gate.state().behind(peer).is_err() {
+                // The sender lives as long as the verifier.
+                let _ = renewed.changed().await;
+            }
+        };
+        match tokio::time::timeout(CATCH_UP, waiting).await {
+            Ok(()) => Ok(()),
+            Err(_) => self.0.gate.state().behind(peer),
+        }
+    }
+
+    #[cfg(feature = "tokio")]
+    fn ask_for_news(&self, denial: &Denial) {
+        if let (Denial::Behind { wanted, .. }, Some(attached)) = (denial, self.attached()) {
+            attached.behind(*wanted);
+        }
+    }
+
+    #[cfg(feature = "tokio")]
+    fn attached(&self) -> Option<Arc<dyn Attached>> {
+        let follows = self.0.follows.lock().unwrap_or_else(PoisonError::into_inner);
+        follows.as_ref().map(|follows| Arc::clone(&follows.attached))
+    }
+
+    /// What forbids every request that needs this scope, if anything known does.
+    pub(crate) fn forbid(&self, needs: &Scope) -> Result<(), Denial> {
+        self.0.gate.state().forbid(needs)
+    }
+
     /// Whether anything known ends the peer, however old or incomplete the knowledge is.
     pub(crate) fn hit(&self, peer: &Peer) -> Result<(), Denial> {
-        self.0.state.load().hit(peer)
+        self.0.gate.state().hit(peer)
     }
 
     pub(crate) fn serves(&self, system: &str) -> bool {
-        self.0.state.load().systems().iter().any(|served| served.as_str() == system)
+        self.0.gate.state().systems().iter().any(|served| served.as_str() == system)
     }
 
     pub(crate) fn trust_domain(&self) -> TrustDomain {
-        self.0.state.load().trust_domain().clone()
+        self.0.gate.state().trust_domain().clone()
     }
 
     pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
-        Arc::clone(self.0.state.load().certified())
+        Arc::clone(self.0.gate.state().certified())
     }
 
     pub(crate) fn provider(&self) -> &Arc<CryptoProvider> {
@@ -259,7 +393,12 @@ impl Verifier {
 
     #[cfg(feature = "tokio")]
     pub(crate) fn registry(&self) -> &Arc<Registry> {
-        &self.0.registry
+        self.0.gate.registry()
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn gate(&self) -> &Gate<State> {
+        &self.0.gate
     }
 }
 
@@ -273,7 +412,7 @@ impl fmt::Debug for Verifier {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
-    /// The worst of what is known of the own chain's authorities.
+    /// The worst of what is known of the own chain's authorities, or what the feed taught if that is more recent.
     pub knowledge: Knowledge,
     /// The own trust domain.
     pub trust_domain: TrustDomain,
@@ -283,6 +422,16 @@ pub struct Status {
     pub not_after: Timestamp,
     /// Each authority whose CRL is known.
     pub authorities: Vec<AuthorityStatus>,
+    /// What the issuer's feed taught, if it ever did.
+    pub feed: Option<FeedStatus>,
+    /// How the connection to the feed does, where one is kept.
+    #[cfg(feature = "tokio")]
+    pub health: Option<FeedHealth>,
+    /// Requests and handshakes that met a certificate made after revocations that were not known here.
+    pub behind: u64,
+    /// Connections closed so far because of revocations.
+    #[cfg(feature = "tokio")]
+    pub closed_connections: u64,
     /// CRLs of the newest material that could not be used, and why.
     pub crls_refused: Vec<CrlRefused>,
     /// Why the newest material was not taken; the material before it is in use.
@@ -290,6 +439,40 @@ pub struct Status {
     /// Open connections whose peer showed a certificate.
     #[cfg(feature = "tokio")]
     pub connections: usize,
+}
+
+/// What the issuer's feed taught.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedStatus {
+    /// The log's epoch.
+    pub epoch: u64,
+    /// Every entry up to this number is in force.
+    pub n: u64,
+    /// How recent that is.
+    pub knowledge: Knowledge,
+    /// When the issuer signed it, by its clock.
+    pub head_at: Timestamp,
+    /// How old it is.
+    pub age: Duration,
+    /// How old it was when it came: the time it took, if both clocks are right.
+    pub lag: Duration,
+    /// Whether it was saved by an earlier process, and no head has come since.
+    pub from_disk: bool,
+}
+
+impl FeedStatus {
+    pub(crate) fn new(known: &Known, knowledge: Knowledge, now: Moment) -> Self {
+        Self {
+            epoch: known.epoch(),
+            n: known.n(),
+            knowledge,
+            head_at: known.head_at(),
+            age: known.age(now),
+            lag: known.seen().wall.since(known.head_at()),
+            from_disk: known.is_from_disk(),
+        }
+    }
 }
 
 /// What is known of one authority's revocations.
@@ -318,7 +501,7 @@ impl AuthorityStatus {
             crl_number: published.number.to_text(),
             this_update: published.period.this_update,
             next_update: published.period.next_update,
-            revoked: published.len(),
+            revoked: published.revoked,
         }
     }
 }

@@ -93,6 +93,7 @@ impl Issuer {
             roots: [ca.root()].into(),
             crls: ca.crls(&[]).into(),
             answered: None,
+            feed: None,
             freshness: Default::default(),
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -38,6 +38,8 @@ pub(crate) struct Crl<'a> {
     pub(crate) issuer: &'a [u8],
     pub(crate) authority: Option<KeyId>,
     pub(crate) number: CrlNumber,
+    /// The epoch and number of the revocation sequence up to which it tells, if it says so.
+    pub(crate) state: Option<(u64, u64)>,
     pub(crate) this_update: Timestamp,
     pub(crate) next_update: Timestamp,
     entries: Reader<'a>,
@@ -71,7 +73,7 @@ impl<'a> Crl<'a> {
         let mut extensions = wrapper.nested(der::SEQUENCE)?;
         wrapper.finish()?;
 
-        let (mut authority, mut number) = (None, None);
+        let (mut authority, mut number, mut state) = (None, None, None);
         while !extensions.at_end() {
             let (id, critical, value) = extension(&mut extensions)?;
             match id {
@@ -87,6 +89,7 @@ impl<'a> Crl<'a> {
                     }
                 }
                 oid::CRL_NUMBER => return Err(CrlRefused::Number),
+                oid::CRL_STATE => state = sequence_state(value)?,
                 // Deltas and CRLs that cover only some certificates say so critically.
                 _ if critical => return Err(CrlRefused::Critical),
                 _ => {}
@@ -94,7 +97,7 @@ impl<'a> Crl<'a> {
         }
         // RFC 5280 §5.2.3: MUST include this extension in all CRLs.
         let number = number.ok_or(CrlRefused::Number)?;
-        Ok(Self { signed, issuer, authority, number, this_update, next_update, entries })
+        Ok(Self { signed, issuer, authority, number, state, this_update, next_update, entries })
     }
 
     /// Whether this is an authority to have signed it: the same name, and the same key id when both say one.
@@ -116,13 +119,14 @@ impl<'a> Crl<'a> {
         if self.signed.verified_by(authority.spki(), algorithms) { Ok(()) } else { Err(CrlRefused::Signature) }
     }
 
-    /// Checks each entry, so that [`Crl::serials`] yields them all.
-    pub(crate) fn check_entries(&self) -> Result<(), CrlRefused> {
-        let mut entries = self.entries.clone();
+    /// Checks each entry, so that [`Crl::serials`] yields them all, and counts them.
+    pub(crate) fn check_entries(&self) -> Result<usize, CrlRefused> {
+        let (mut entries, mut count) = (self.entries.clone(), 0);
         while !entries.at_end() {
             entry(&mut entries)?;
+            count += 1;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// The revoked serials.
@@ -147,6 +151,15 @@ fn entry(entries: &mut Reader<'_>) -> Result<Serial, CrlRefused> {
     }
     entry.finish()?;
     Ok(serial)
+}
+
+/// Epoch and number; of another issuer's extension by the same name nothing is known.
+fn sequence_state(value: &[u8]) -> Result<Option<(u64, u64)>, DerError> {
+    let mut outer = Reader::new(value);
+    let mut fields = outer.nested(der::SEQUENCE)?;
+    outer.finish()?;
+    let state = (fields.unsigned_64()?, fields.unsigned_64()?);
+    Ok(fields.at_end().then_some(state))
 }
 
 fn extension<'a>(list: &mut Reader<'a>) -> Result<(&'a [u8], bool, &'a [u8]), DerError> {

@@ -1,38 +1,320 @@
 //! Revocation entries in force, found by what a certificate says instead of one by one.
+//!
+//! A large base that is shared, a small recent layer, and the numbers of what the base has and was resumed since. An
+//! update swaps the recent layer and that set; a new base is made off the request path.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use chancery_identity::{Certificate, Effect, Principal, Revocation, SpiffeId, Target};
+use chancery_identity::{Certificate, Effect, Principal, Revocation, RevocationId, Scope, Serial, SpiffeId, Target};
 
-/// Entries in force. A look-up costs a few hashes, however many entries there are; only those whose target has no
-/// finite list of names, scopes and times, are tried one by one.
-#[derive(Debug, Default)]
+use super::index::Numbered;
+
+/// The most entries of the recent layer before a new base is due.
+const RECENT_MAX: usize = 1024;
+
+/// Entries in force. A look-up costs a few hashes, however many entries and targets there are; only those that name
+/// scopes are tried one by one, of the same system. Cheap to clone.
+///
+/// It answers as a scan with [`Revocation::hits`] would, with two exceptions. A serial that is revoked for good is
+/// revoked whatever its entry's position: a certificate exists once, and before the entry that names it. And what may be
+/// forgotten can be known longer.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Entries {
-    by_target: HashMap<Target, Vec<Revocation>>,
-    others: Vec<Revocation>,
+    base: Arc<Base>,
+    recent: Arc<Recent>,
+    /// The entries of the base that were resumed since it was made.
+    ended: Arc<BTreeSet<u64>>,
+    /// Up to here entries may be forgotten.
+    floor: u64,
+    /// Up to here the base has forgotten them.
+    base_floor: u64,
+}
+
+#[derive(Debug, Default)]
+struct Base {
+    serials: Numbered,
+    named: Named,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    serials: HashMap<Serial, u64>,
+    named: Named,
 }
 
 impl Entries {
     pub(crate) fn new(in_force: &[Revocation]) -> Self {
         let mut entries = Self::default();
-        // A scope that is forbidden ends no certificate.
-        for entry in in_force.iter().filter(|entry| entry.effect != Effect::Forbid) {
-            match &entry.target {
-                Target::Scope(_) | Target::IssuedBefore(_) => entries.others.push(entry.clone()),
-                named => entries.by_target.entry(named.clone()).or_default().push(entry.clone()),
-            }
+        for entry in in_force {
+            entries.insert(entry);
         }
-        entries
+        entries.tidied()
     }
 
-    /// Whether one of them ends the certificate. What does so is for [`Revocation::hits`] to say; only where to look is
-    /// decided here.
-    pub(crate) fn hit(&self, certificate: &Certificate) -> bool {
-        let hits = |entry: &Revocation| entry.hits(certificate);
-        self.others.iter().any(hits)
-            || (!self.by_target.is_empty()
-                && names(certificate).iter().filter_map(|name| self.by_target.get(name)).flatten().any(hits))
+    /// Adds an entry.
+    pub(crate) fn insert(&mut self, entry: &Revocation) {
+        let recent = Arc::make_mut(&mut self.recent);
+        match &entry.target {
+            Target::Serial(serial) if is_compact(entry, serial) => {
+                recent.serials.insert(*serial, entry.n);
+            }
+            _ => recent.named.insert(entry),
+        }
     }
+
+    /// Ends an entry that can be resumed.
+    pub(crate) fn end(&mut self, n: u64) {
+        if self.recent.named.resumable.contains_key(&n) {
+            Arc::make_mut(&mut self.recent).named.remove(n);
+        } else if self.base.named.resumable.contains_key(&n) {
+            Arc::make_mut(&mut self.ended).insert(n);
+        }
+    }
+
+    /// Entries up to this number need not be known any more, but for what is forbidden.
+    pub(crate) fn forget(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
+    }
+
+    /// Whether so much is new or over that another base is due.
+    pub(crate) fn is_untidy(&self) -> bool {
+        let known = self.base.serials.len() + self.base.named.len();
+        let forgettable = usize::try_from(self.floor - self.base_floor).unwrap_or(usize::MAX).min(known);
+        self.recent_len() > RECENT_MAX.max(self.base.named.len() / 16)
+            || self.ended.len() > RECENT_MAX
+            || forgettable > RECENT_MAX.max(known / 4)
+    }
+
+    /// The same, all in a new base. Takes time in proportion to all that is known.
+    pub(crate) fn tidied(&self) -> Self {
+        let recent = self.recent.serials.iter().map(|(serial, n)| (*serial, *n));
+        let serials = self.base.serials.merged(recent, self.floor);
+        let mut named = self.base.named.clone();
+        named.absorb(&self.recent.named);
+        named.retain(|mark| mark.n > self.floor && !self.ended.contains(&mark.n), |n| !self.ended.contains(&n));
+        let base = Arc::new(Base { serials, named });
+        Self { base, floor: self.floor, base_floor: self.floor, ..Self::default() }
+    }
+
+    /// Whether one of them ends the certificate.
+    pub(crate) fn hit(&self, certificate: &Certificate) -> bool {
+        let serials = || std::iter::once(certificate.serial).chain(ancestors(certificate).map(|one| one.serial));
+        if serials().any(|serial| self.has_serial(&serial)) {
+            return true;
+        }
+        let (base, recent) = (&self.base.named, &self.recent.named);
+        let names =
+            if base.by_target.is_empty() && recent.by_target.is_empty() { Vec::new() } else { names(certificate) };
+        recent.hits(certificate, &names, |_| true) || base.hits(certificate, &names, |n| !self.ended.contains(&n))
+    }
+
+    /// What forbids every request that the scope covers, whoever makes it.
+    pub(crate) fn forbidding(&self, needed: &Scope) -> Option<&Forbidden> {
+        let in_force = |entry: &&Forbidden| !self.ended.contains(&entry.n);
+        self.recent.named.forbidding(needed).next().or_else(|| self.base.named.forbidding(needed).find(in_force))
+    }
+
+    /// The numbers of what is forbidden.
+    #[cfg(feature = "feed")]
+    pub(crate) fn forbidden(&self) -> impl Iterator<Item = u64> {
+        let base = self.base.named.forbidden.values().flatten().filter(|entry| !self.ended.contains(&entry.n));
+        base.chain(self.recent.named.forbidden.values().flatten()).map(|entry| entry.n)
+    }
+
+    fn has_serial(&self, serial: &Serial) -> bool {
+        self.recent.serials.contains_key(serial) || self.base.serials.contains(serial)
+    }
+
+    fn recent_len(&self) -> usize {
+        self.recent.serials.len() + self.recent.named.len()
+    }
+}
+
+/// What a forbidding entry says.
+#[derive(Clone, Debug)]
+pub(crate) struct Forbidden {
+    pub(crate) scope: Scope,
+    pub(crate) id: RevocationId,
+    n: u64,
+}
+
+/// What an entry says beside its target.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    n: u64,
+    /// Its epoch and fence: it hits what was planned at or before.
+    position: (u64, u64),
+    cascade: bool,
+    resumable: bool,
+}
+
+impl Mark {
+    fn of(entry: &Revocation) -> Self {
+        Self {
+            n: entry.n,
+            position: (entry.epoch, entry.fence),
+            cascade: entry.cascade,
+            resumable: entry.effect.resumable(),
+        }
+    }
+
+    /// Whether it is for good, and hits all that the other one for the same target does.
+    fn covers(&self, other: &Self) -> bool {
+        !self.resumable && self.position >= other.position && (self.cascade || !other.cascade)
+    }
+}
+
+/// Entries by what they name.
+#[derive(Clone, Debug, Default)]
+struct Named {
+    by_target: HashMap<Target, Vec<Mark>>,
+    /// Whatever their time: each names all certificates.
+    issued_before: Vec<Mark>,
+    /// By system; a scope in a certificate names one.
+    scopes: HashMap<Box<str>, Vec<(Scope, Vec<Mark>)>>,
+    /// By system.
+    forbidden: HashMap<Box<str>, Vec<Forbidden>>,
+    /// Where to find what can be resumed.
+    resumable: HashMap<u64, Target>,
+}
+
+impl Named {
+    fn insert(&mut self, entry: &Revocation) {
+        let mark = Mark::of(entry);
+        match &entry.target {
+            Target::Scope(scope) if entry.effect == Effect::Forbid => {
+                let forbidden = Forbidden { scope: scope.clone(), id: entry.id, n: entry.n };
+                self.forbidden.entry(scope.system().into()).or_default().push(forbidden);
+            }
+            // Only a scope can be forbidden.
+            _ if entry.effect == Effect::Forbid => return,
+            target => self.put(target, mark),
+        }
+        if mark.resumable {
+            self.resumable.insert(mark.n, entry.target.clone());
+        }
+    }
+
+    fn put(&mut self, target: &Target, mark: Mark) {
+        match target {
+            Target::Scope(scope) => {
+                let same_system = self.scopes.entry(scope.system().into()).or_default();
+                match same_system.iter_mut().find(|(other, _)| other == scope) {
+                    Some((_, marks)) => put(marks, mark),
+                    None => same_system.push((scope.clone(), vec![mark])),
+                }
+            }
+            Target::IssuedBefore(_) => put(&mut self.issued_before, mark),
+            _ => put(self.by_target.entry(target.clone()).or_default(), mark),
+        }
+    }
+
+    /// Takes out an entry that can be resumed.
+    fn remove(&mut self, n: u64) {
+        let Some(target) = self.resumable.remove(&n) else { return };
+        match &target {
+            Target::Scope(scope) => {
+                if let Some(list) = self.scopes.get_mut(scope.system()) {
+                    list.iter_mut().for_each(|(_, marks)| marks.retain(|mark| mark.n != n));
+                }
+                if let Some(list) = self.forbidden.get_mut(scope.system()) {
+                    list.retain(|entry| entry.n != n);
+                }
+            }
+            Target::IssuedBefore(_) => self.issued_before.retain(|mark| mark.n != n),
+            target => {
+                if let Some(list) = self.by_target.get_mut(target) {
+                    list.retain(|mark| mark.n != n);
+                }
+            }
+        }
+    }
+
+    fn absorb(&mut self, other: &Self) {
+        for (target, marks) in &other.by_target {
+            let known = self.by_target.entry(target.clone()).or_default();
+            marks.iter().for_each(|mark| put(known, *mark));
+        }
+        other.issued_before.iter().for_each(|mark| put(&mut self.issued_before, *mark));
+        for (scope, marks) in other.scopes.values().flatten() {
+            let target = Target::Scope(scope.clone());
+            marks.iter().for_each(|mark| self.put(&target, *mark));
+        }
+        for (system, list) in &other.forbidden {
+            self.forbidden.entry(system.clone()).or_default().extend(list.iter().cloned());
+        }
+        self.resumable.extend(other.resumable.iter().map(|(n, target)| (*n, target.clone())));
+    }
+
+    fn retain(&mut self, mark: impl Fn(&Mark) -> bool, forbidden: impl Fn(u64) -> bool) {
+        let mut kept = BTreeSet::new();
+        let mut sift = |marks: &mut Vec<Mark>| {
+            marks.retain(&mark);
+            kept.extend(marks.iter().map(|mark| mark.n));
+            !marks.is_empty()
+        };
+        self.by_target.retain(|_, marks| sift(marks));
+        sift(&mut self.issued_before);
+        self.scopes.retain(|_, list| {
+            list.retain_mut(|(_, marks)| sift(marks));
+            !list.is_empty()
+        });
+        self.forbidden.retain(|_, list| {
+            list.retain(|entry| forbidden(entry.n));
+            kept.extend(list.iter().map(|entry| entry.n));
+            !list.is_empty()
+        });
+        self.resumable.retain(|n, _| kept.contains(n));
+    }
+
+    fn hits(&self, certificate: &Certificate, names: &[Target], in_force: impl Fn(u64) -> bool) -> bool {
+        let planned = certificate.grant.as_ref().map_or((0, 0), |grant| (grant.epoch, grant.planned_at));
+        let counts = |mark: &Mark| mark.position >= planned && (!mark.resumable || in_force(mark.n));
+        self.issued_before.iter().any(counts)
+            || names.iter().any(|name| {
+                let marks = self.by_target.get(name).into_iter().flatten();
+                marks.filter(|mark| counts(mark)).any(|mark| name.matches(certificate, mark.cascade))
+            })
+            || certificate.scopes.iter().any(|held| {
+                let same_system = self.scopes.get(held.system()).into_iter().flatten();
+                let mut in_force = same_system.filter(|(_, marks)| marks.iter().any(counts));
+                in_force.any(|(scope, _)| scope.overlaps(held))
+            })
+    }
+
+    fn forbidding<'a, 'n>(&'a self, needed: &'n Scope) -> impl Iterator<Item = &'a Forbidden> + use<'a, 'n> {
+        let same_system = self.forbidden.get(needed.system()).into_iter().flatten();
+        same_system.filter(move |entry| entry.scope.covers(needed))
+    }
+
+    fn len(&self) -> usize {
+        self.by_target.len() + self.issued_before.len() + self.scopes.len() + self.forbidden.len()
+    }
+}
+
+/// Adds one. Of those that are for good, only the ones stay that hit what no other does, until all of them may be
+/// forgotten.
+fn put(marks: &mut Vec<Mark>, mut mark: Mark) {
+    if let Some(known) = marks.iter_mut().find(|known| !mark.resumable && known.covers(&mark)) {
+        known.n = known.n.max(mark.n);
+        return;
+    }
+    marks.retain(|known| {
+        let superfluous = !known.resumable && mark.covers(known);
+        mark.n = if superfluous { mark.n.max(known.n) } else { mark.n };
+        !superfluous
+    });
+    marks.push(mark);
+}
+
+/// One that says nothing but its serial: for good, whatever its position, descendants included.
+fn is_compact(entry: &Revocation, serial: &Serial) -> bool {
+    matches!(entry.effect, Effect::Revoke | Effect::Retire) && entry.cascade && Numbered::takes(serial)
+}
+
+fn ancestors(certificate: &Certificate) -> impl Iterator<Item = &chancery_identity::Ancestor> {
+    certificate.grant.iter().flat_map(|grant| &grant.chain)
 }
 
 /// All that could name the certificate or an ancestor of it.
@@ -45,7 +327,7 @@ fn names(certificate: &Certificate) -> Vec<Target> {
             names.push(Target::Task { agent: grant.name.clone(), id: task.id.clone() });
             names.extend(task.approval.map(Target::Approval));
         }
-        for ancestor in &grant.chain {
+        for ancestor in ancestors(certificate) {
             names.extend([
                 Target::Serial(ancestor.serial),
                 Target::Authority(ancestor.authority),
@@ -198,16 +480,135 @@ mod tests {
         })
     }
 
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(Revocation),
+        /// Ends the entry at this place among those that can be resumed.
+        Resume(prop::sample::Index),
+        Tidy,
+        /// Forgets up to this number, counted back from the newest.
+        Forget(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => entry().prop_map(Step::Insert),
+            3 => any::<prop::sample::Index>().prop_map(Step::Resume),
+            2 => Just(Step::Tidy),
+            1 => (0_u64..4).prop_map(Step::Forget),
+        ]
+    }
+
+    /// Entries one by one.
+    #[derive(Default)]
+    struct Naive {
+        in_force: Vec<Revocation>,
+        newest: u64,
+        floor: u64,
+    }
+
+    impl Naive {
+        fn hit(certificate: &Certificate, entry: &Revocation) -> bool {
+            match &entry.target {
+                Target::Serial(serial) if is_compact(entry, serial) => entry.target.matches(certificate, true),
+                _ => entry.hits(certificate),
+            }
+        }
+
+        fn forbids(entry: &Revocation, needed: &Scope) -> bool {
+            entry.effect == Effect::Forbid && matches!(&entry.target, Target::Scope(scope) if scope.covers(needed))
+        }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3_000) })]
 
         #[test]
         fn hits_what_the_entries_one_by_one_hit(
-            in_force in proptest::collection::vec(entry(), 0..4),
+            steps in proptest::collection::vec(step(), 0..12),
             certificate in certificate(),
+            needed in bit(),
         ) {
-            let one_by_one = in_force.iter().any(|entry| entry.hits(&certificate));
-            prop_assert_eq!(Entries::new(&in_force).hit(&certificate), one_by_one);
+            let (mut entries, mut naive) = (Entries::default(), Naive::default());
+            for step in steps {
+                match step {
+                    Step::Insert(entry) => {
+                        naive.newest += 1;
+                        let entry = Revocation { n: naive.newest, ..entry };
+                        entries.insert(&entry);
+                        naive.in_force.push(entry);
+                    }
+                    Step::Resume(at) => {
+                        let resumable: Vec<u64> =
+                            naive.in_force.iter().filter(|entry| entry.effect.resumable()).map(|entry| entry.n).collect();
+                        if !resumable.is_empty() {
+                            let n = *at.get(&resumable);
+                            entries.end(n);
+                            naive.in_force.retain(|entry| entry.n != n);
+                        }
+                        naive.newest += 1;
+                    }
+                    Step::Tidy => entries = entries.tidied(),
+                    Step::Forget(back) => {
+                        naive.floor = naive.floor.max(naive.newest.saturating_sub(back));
+                        entries.forget(naive.floor);
+                    }
+                }
+            }
+            let hitting = |entry: &&Revocation| Naive::hit(&certificate, entry);
+            let (all, kept) = (
+                naive.in_force.iter().any(|entry| hitting(&entry)),
+                naive.in_force.iter().filter(|entry| entry.n > naive.floor).any(|entry| hitting(&entry)),
+            );
+            let hit = entries.hit(&certificate);
+            // What may be forgotten is known or not; what may not be is known.
+            prop_assert!(hit == all || hit == kept, "{hit}, wanted {all} or {kept}");
+            prop_assert!(hit || !kept);
+            let needed = scope(needed);
+            let forbidden = naive.in_force.iter().any(|entry| Naive::forbids(entry, &needed));
+            prop_assert_eq!(entries.forbidding(&needed).is_some(), forbidden, "what is forbidden is never forgotten");
+            prop_assert_eq!(Entries::new(&naive.in_force).hit(&certificate), all);
         }
+    }
+
+    fn revoked(n: u64, target: Target, fence: u64) -> Revocation {
+        Revocation {
+            id: RevocationId::from_bytes([1; 16]),
+            n,
+            epoch: 1,
+            log_index: fence,
+            fence,
+            at: Timestamp::from_unix_millis(0),
+            target,
+            effect: Effect::Revoke,
+            reason: Reason::Unspecified,
+            cascade: true,
+        }
+    }
+
+    #[test]
+    fn an_update_copies_no_base_and_a_look_up_does_not_grow() {
+        let serial = |n: u64| Serial::from_bytes(&[&[0x41; 8][..], &n.to_be_bytes()].concat()).unwrap();
+        let mut entries = Entries::default();
+        for n in 1..=50_000 {
+            entries.insert(&revoked(n, Target::Serial(serial(n)), n));
+        }
+        assert!(entries.is_untidy());
+        let mut entries = entries.tidied();
+        assert!(!entries.is_untidy());
+        let base = Arc::clone(&entries.base);
+        for n in 50_001..50_501 {
+            let before = entries.clone();
+            entries.insert(&revoked(n, Target::Serial(serial(n)), n));
+            assert!(!before.has_serial(&serial(n)) && entries.has_serial(&serial(n)), "an older state stays as it was");
+        }
+        assert!(Arc::ptr_eq(&base, &entries.base) && !entries.is_untidy());
+        // One agent, revoked time and again, is one mark; so is every time before which all is over.
+        for n in 60_000..61_000 {
+            entries.insert(&revoked(n, Target::Agent(name(1)), n));
+            entries.insert(&revoked(n, Target::IssuedBefore(Timestamp::from_unix_millis(0)), 61_000 - n));
+        }
+        let named = &entries.recent.named;
+        assert_eq!((named.by_target[&Target::Agent(name(1))].len(), named.issued_before.len()), (1, 1));
     }
 }

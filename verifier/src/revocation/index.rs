@@ -57,6 +57,57 @@ impl Index {
     }
 }
 
+/// Serials with the numbers of the entries that name them: 20.3 bytes each. Never changes.
+#[derive(Debug, Default)]
+pub(crate) struct Numbered {
+    base: Base,
+    /// Of each key of the base, less `first`.
+    numbers: Box<[u32]>,
+    first: u64,
+}
+
+impl Numbered {
+    /// Whether the layer can hold this serial.
+    pub(crate) fn takes(serial: &Serial) -> bool {
+        key(serial).is_some()
+    }
+
+    /// These serials and those of `self` whose numbers are above the floor. One that is named twice has the greater
+    /// number.
+    pub(crate) fn merged(&self, more: impl Iterator<Item = (Serial, u64)>, floor: u64) -> Self {
+        let old = self.base.keys.iter().zip(&self.numbers).map(|(key, n)| (*key, self.first + u64::from(*n)));
+        let mut pairs: Vec<(u128, u64)> = old.collect();
+        pairs.extend(more.filter_map(|(serial, n)| Some((key(&serial)?, n))));
+        pairs.retain(|(_, n)| *n > floor);
+        // The old ones are in order already, which this sort makes use of.
+        pairs.sort();
+        pairs.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            kept.1 = if same { later.1 } else { kept.1 };
+            same
+        });
+        let first = pairs.iter().map(|(_, n)| *n).min().unwrap_or(0);
+        // One that is too far off is forgotten later than it could be.
+        let numbers = pairs.iter().map(|(_, n)| u32::try_from(n - first).unwrap_or(u32::MAX)).collect();
+        let keys = pairs.into_iter().map(|(key, _)| key).collect();
+        Self { base: Base::sorted(keys, Box::default()), numbers, first }
+    }
+
+    pub(crate) fn contains(&self, serial: &Serial) -> bool {
+        self.base.contains(serial)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.base.len()
+    }
+
+    /// What it takes in memory, in bytes.
+    #[cfg(test)]
+    pub(crate) fn size(&self) -> usize {
+        self.base.size() + size_of_val(&*self.numbers)
+    }
+}
+
 /// Sorted keys of the 16-byte serials with their fences; the few of other lengths stand beside.
 #[derive(Debug, Default)]
 struct Base {
@@ -79,6 +130,11 @@ impl Base {
         keys.dedup();
         others.sort_unstable();
         others.dedup();
+        Self::sorted(keys.into(), others.into())
+    }
+
+    /// From keys that are in order, each once.
+    fn sorted(keys: Box<[u128]>, others: Box<[Serial]>) -> Self {
         let spans = keys.len() / SPAN + 1;
         let mut fences = Vec::with_capacity(spans + 1);
         for (at, key) in keys.iter().enumerate() {
@@ -86,7 +142,7 @@ impl Base {
             fences.resize(fences.len().max(span(*key, spans) + 1), at);
         }
         fences.resize(spans + 1, u32::try_from(keys.len()).unwrap_or(u32::MAX));
-        Self { keys: keys.into(), fences: fences.into(), others: others.into() }
+        Self { keys, fences: fences.into(), others }
     }
 
     fn contains(&self, serial: &Serial) -> bool {
@@ -99,6 +155,11 @@ impl Base {
 
     fn len(&self) -> usize {
         self.keys.len() + self.others.len()
+    }
+
+    #[cfg(test)]
+    fn size(&self) -> usize {
+        size_of_val(&*self.keys) + size_of_val(&*self.fences)
     }
 }
 
@@ -174,10 +235,23 @@ mod tests {
     fn a_serial_costs_less_than_17_bytes() {
         let mut state = 7;
         let base = Base::new((0..100_000).map(|_| random_serial(&mut state)));
-        let bytes = size_of_val(&*base.keys) + size_of_val(&*base.fences);
+        let bytes = base.size();
         assert!(bytes < base.len() * 17, "{bytes} bytes for {} serials", base.len());
         let widest = base.fences.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
         assert!(widest < 80, "a span holds {widest} serials");
+    }
+
+    #[test]
+    fn a_numbered_serial_costs_less_than_21_bytes_and_is_forgotten_by_its_number() {
+        let mut state = 7;
+        let all: Vec<(Serial, u64)> = (1..=100_000).map(|n| (random_serial(&mut state), n)).collect();
+        let first = Numbered::default().merged(all[..90_000].iter().copied(), 0);
+        let whole = first.merged(all[90_000..].iter().copied(), 0);
+        assert_eq!(whole.len(), all.len());
+        assert!(whole.size() < all.len() * 21, "{} bytes", whole.size());
+        assert!(all.iter().all(|(serial, _)| whole.contains(serial)));
+        let later = whole.merged(std::iter::empty(), 60_000);
+        assert!(all.iter().all(|(serial, n)| later.contains(serial) == (*n > 60_000)));
     }
 
     #[test]

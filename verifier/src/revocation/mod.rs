@@ -1,12 +1,15 @@
 //! What is known of revocations: CRLs, each verified once, and the index that a request asks.
 
 mod crl;
+#[cfg_attr(not(feature = "feed"), allow(dead_code, reason = "a feed alone changes entries one by one"))]
 mod entries;
+#[cfg_attr(not(feature = "feed"), allow(dead_code, reason = "a feed alone changes entries one by one"))]
 mod index;
+mod known;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use chancery_identity::{KeyId, Revocation};
+use chancery_identity::{KeyId, Revocation, Scope};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::CertificateRevocationListDer;
 
@@ -17,16 +20,21 @@ use crate::{Denial, Freshness, Knowledge, Material, Moment, Peer};
 
 pub use crl::CrlRefused;
 pub(crate) use crl::{Crl, CrlNumber};
-use entries::Entries;
+pub(crate) use entries::Entries;
 use index::Index;
+pub use known::Known;
 
 /// All that is known of revocations as of one moment. Never changes: a newer one replaces it.
 #[derive(Clone, Debug)]
 pub(crate) struct Revocations {
     published: Vec<Arc<Published>>,
+    /// The issuer's own, on its own listener.
     entries: Arc<Entries>,
-    /// The CRLs this was made from.
-    crls: Arc<[CertificateRevocationListDer<'static>]>,
+    feed: Option<Arc<Known>>,
+    /// The list of CRLs this was made from: to know it again. What was indexed is not held as DER.
+    crls: Option<Weak<[CertificateRevocationListDer<'static>]>>,
+    /// Those of them that no authority known so far could verify.
+    waiting: Arc<[(CertificateRevocationListDer<'static>, CrlRefused)]>,
     answered: Option<Moment>,
     limits: Freshness,
     refused: Vec<CrlRefused>,
@@ -38,15 +46,26 @@ pub(crate) struct Published {
     pub(crate) authority: Arc<Authority>,
     pub(crate) number: CrlNumber,
     pub(crate) period: Period,
+    /// How many certificates it revokes.
+    pub(crate) revoked: usize,
+    /// The epoch and number up to which it tells.
+    state: Option<(u64, u64)>,
+    /// Empty when the feed has told all that the CRL tells.
     index: Index,
     /// Whether the newest material holds this CRL; one that it lacks or contradicts ages by its own dates.
     current: bool,
 }
 
 impl Published {
-    pub(crate) fn len(&self) -> usize {
-        self.index.len()
+    /// Whether the feed has told all that this tells. A root's is short, and says which authorities are over: it is
+    /// kept.
+    fn told_by(&self, feed: Option<&Arc<Known>>) -> bool {
+        !self.period.of_root && is_told(self.state, feed)
     }
+}
+
+fn is_told(state: Option<(u64, u64)>, feed: Option<&Arc<Known>>) -> bool {
+    state.zip(feed).is_some_and(|(state, feed)| state <= feed.number())
 }
 
 /// Who may have signed a CRL.
@@ -62,7 +81,9 @@ impl Revocations {
         Self {
             published: Vec::new(),
             entries: Arc::default(),
-            crls: Arc::default(),
+            feed: None,
+            crls: None,
+            waiting: Arc::default(),
             answered: None,
             limits,
             refused: Vec::new(),
@@ -71,29 +92,27 @@ impl Revocations {
 
     /// What newer material makes of it, and whether any verdict can differ.
     pub(crate) fn renewed(&self, material: &Material, issuers: &Issuers<'_>, now: Moment) -> (Self, bool) {
-        let unchanged = Arc::ptr_eq(&self.crls, &material.crls);
-        let mut renewed = Self {
-            crls: Arc::clone(&material.crls),
-            answered: material.answered,
-            limits: material.freshness,
-            ..self.clone()
-        };
-        if unchanged {
-            return (renewed, false);
+        let mut renewed = Self { answered: material.answered, limits: material.freshness, ..self.clone() };
+        let mut changed = renewed.take_feed(material.feed.as_ref());
+        let same = |held: &Weak<[_]>| std::ptr::addr_eq(held.as_ptr(), Arc::as_ptr(&material.crls));
+        // The weak reference keeps the address from being used again.
+        if self.crls.as_ref().is_some_and(same) {
+            return (renewed, changed);
         }
+        renewed.crls = Some(Arc::downgrade(&material.crls));
         for published in &mut renewed.published {
             if published.current {
                 Arc::make_mut(published).current = false;
             }
         }
-        let changed = renewed.take_all(issuers, now);
+        changed |= renewed.take_all(material.crls.iter(), issuers, now);
         (renewed, changed)
     }
 
     /// The same, with the CRLs that further authorities can verify.
     pub(crate) fn with_issuers(&self, issuers: &Issuers<'_>, now: Moment) -> (Self, bool) {
         let mut renewed = self.clone();
-        let changed = renewed.take_all(issuers, now);
+        let changed = renewed.take_all(self.waiting.iter().map(|(crl, _)| crl), issuers, now);
         (renewed, changed)
     }
 
@@ -102,15 +121,45 @@ impl Revocations {
         Self { entries: Arc::new(Entries::new(in_force)), ..self.clone() }
     }
 
-    fn take_all(&mut self, issuers: &Issuers<'_>, now: Moment) -> bool {
-        let mut changed = false;
-        self.refused.clear();
-        for der in Arc::clone(&self.crls).iter() {
-            match self.take(der, issuers, now) {
-                Ok(news) => changed |= news,
-                Err(refused) => self.refused.push(refused),
+    /// Takes what the feed taught, unless it is behind what it taught before.
+    fn take_feed(&mut self, feed: Option<&Arc<Known>>) -> bool {
+        let Some(feed) = feed else { return false };
+        let before = self.feed.as_ref().map(|known| known.number());
+        if before.is_some_and(|before| feed.number() < before) {
+            return false;
+        }
+        self.feed = Some(Arc::clone(feed));
+        let changed = before != Some(feed.number());
+        if changed {
+            for published in &mut self.published {
+                if published.index.len() > 0 && published.told_by(Some(feed)) {
+                    Arc::make_mut(published).index = Index::default();
+                }
             }
         }
+        changed
+    }
+
+    fn take_all<'a>(
+        &mut self,
+        crls: impl Iterator<Item = &'a CertificateRevocationListDer<'static>>,
+        issuers: &Issuers<'_>,
+        now: Moment,
+    ) -> bool {
+        let mut changed = false;
+        let (mut refused, mut waiting) = (Vec::new(), Vec::new());
+        for der in crls {
+            match self.take(der, issuers, now) {
+                Ok(news) => changed |= news,
+                // Another authority of that name may be met yet.
+                Err(why @ (CrlRefused::UnknownIssuer | CrlRefused::Signature | CrlRefused::NotItsToSign)) => {
+                    waiting.push((der.clone(), why));
+                }
+                Err(why) => refused.push(why),
+            }
+        }
+        self.refused = refused;
+        self.waiting = waiting.into();
         changed
     }
 
@@ -135,13 +184,20 @@ impl Revocations {
             if outcome.is_err() {
                 continue;
             }
-            crl.check_entries()?;
+            let revoked = crl.check_entries()?;
+            let told = !of_root && is_told(crl.state, self.feed.as_ref());
             let old = known.and_then(|at| self.published.get(at)).map(|published| &published.index);
             let published = Arc::new(Published {
                 authority: issuer,
                 number: crl.number,
                 period: Period { this_update: crl.this_update, next_update: crl.next_update, seen: now, of_root },
-                index: old.map_or_else(|| Index::new(crl.serials()), |old| old.renewed(|| crl.serials())),
+                revoked,
+                state: crl.state,
+                index: match old {
+                    _ if told => Index::default(),
+                    Some(old) => old.renewed(|| crl.serials()),
+                    None => Index::new(crl.serials()),
+                },
                 current: true,
             });
             match known.and_then(|at| self.published.get_mut(at)) {
@@ -161,10 +217,40 @@ impl Revocations {
                 return Err(ancestor.into());
             }
         }
-        if self.entries.hit(peer.certificate()) {
+        let hit = |entries: &Entries| entries.hit(peer.certificate());
+        if hit(&self.entries) || self.feed.as_ref().is_some_and(|feed| hit(&feed.entries)) {
             return Err(Denial::Revoked(peer.serial()));
         }
         Ok(())
+    }
+
+    /// What forbids every request that needs this scope, if anything known does.
+    pub(crate) fn forbid(&self, needs: &Scope) -> Result<(), Denial> {
+        let feed = self.feed.as_ref().and_then(|feed| feed.entries.forbidding(needs));
+        match feed.or_else(|| self.entries.forbidding(needs)) {
+            None => Ok(()),
+            Some(entry) => {
+                let (forbidden, by) = (entry.scope.clone(), entry.id);
+                Err(Denial::ScopeForbidden { needs: needs.clone(), forbidden, by })
+            }
+        }
+    }
+
+    /// The epoch and number up to which all is known, where a feed tells; a CRL can tell of more.
+    pub(crate) fn number(&self) -> Option<(u64, u64)> {
+        let feed = self.feed.as_ref()?.number();
+        let issuing = self.published.iter().filter(|published| published.current && !published.period.of_root);
+        Some(issuing.filter_map(|published| published.state).fold(feed, Ord::max))
+    }
+
+    /// Whether the peer's certificate was made by an issuer that knew more than is known here. Only certificates of our
+    /// own authorities get this far, so nobody else can say so.
+    pub(crate) fn behind(&self, peer: &Peer) -> Result<(), Denial> {
+        let seen = peer.grant().map(|grant| (grant.epoch, grant.seen));
+        match self.number().zip(seen) {
+            Some((known, wanted)) if known < wanted => Err(Denial::Behind { wanted, known }),
+            _ => Ok(()),
+        }
     }
 
     /// What revokes a certificate of the path, the leaf's first.
@@ -181,15 +267,40 @@ impl Revocations {
         Ok(())
     }
 
-    /// How recent that is which is known of the peer's path and ancestors: the worst of it.
+    /// How recent that is which is known of the peer's path and ancestors. The feed tells all, and so do the CRLs of all
+    /// authorities together: the more recent of the two counts.
     pub(crate) fn state(&self, peer: &Peer, now: Moment) -> Result<Knowledge, Denial> {
+        let by_feed = self.state_of_feed(now);
+        if by_feed == Some(Knowledge::Fresh) {
+            return Ok(Knowledge::Fresh);
+        }
+        let state = match (self.state_by_crls(peer, now), by_feed) {
+            (Ok(by_crls), Some(by_feed)) => by_crls.min(by_feed),
+            (Ok(by_crls), None) => by_crls,
+            (Err(_), Some(by_feed)) => by_feed,
+            (Err(unknown), None) => return Err(unknown),
+        };
+        if state == Knowledge::Expired { Err(Denial::RevocationExpired) } else { Ok(state) }
+    }
+
+    fn state_by_crls(&self, peer: &Peer, now: Moment) -> Result<Knowledge, Denial> {
         let mut worst = self.state_of_path(peer.links(), now)?;
         for ancestor in peer.grant().iter().flat_map(|grant| &grant.chain) {
             let authority = ancestor.authority;
             let published = self.of_key(authority).ok_or(Denial::RevocationUnknown(Some(authority)))?;
             worst = worst.max(self.state_of(published, now));
         }
-        if worst == Knowledge::Expired { Err(Denial::RevocationExpired) } else { Ok(worst) }
+        Ok(worst)
+    }
+
+    /// How recent that is which the feed taught, if it taught anything.
+    pub(crate) fn state_of_feed(&self, now: Moment) -> Option<Knowledge> {
+        self.feed.as_ref().map(|feed| feed.state(self.limits, now))
+    }
+
+    /// What the feed taught.
+    pub(crate) fn feed(&self) -> Option<&Arc<Known>> {
+        self.feed.as_ref()
     }
 
     /// How recent that is which is known of the authorities of a path.
@@ -213,8 +324,8 @@ impl Revocations {
     }
 
     /// Why CRLs of the material were not taken in.
-    pub(crate) fn refused(&self) -> &[CrlRefused] {
-        &self.refused
+    pub(crate) fn refused(&self) -> Vec<CrlRefused> {
+        self.refused.iter().copied().chain(self.waiting.iter().map(|(_, why)| *why)).collect()
     }
 
     pub(crate) fn of(&self, authority: &Authority) -> Option<&Published> {
@@ -227,7 +338,8 @@ impl Revocations {
 
     /// Whether a CRL waits for an authority to be met: this one.
     pub(crate) fn awaits(&self, authority: &Authority) -> bool {
-        let named = |der: &CertificateRevocationListDer<'_>| Crl::read(der).is_ok_and(|crl| crl.names(authority));
-        self.of(authority).is_none() && self.crls.iter().any(named)
+        let named =
+            |(der, _): &(CertificateRevocationListDer<'_>, _)| Crl::read(der).is_ok_and(|crl| crl.names(authority));
+        self.of(authority).is_none() && self.waiting.iter().any(named)
     }
 }
