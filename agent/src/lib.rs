@@ -17,6 +17,7 @@
 //! root: the join token is shown to nobody who has not proved to stand below it. A renewal that fails keeps the old
 //! certificate as long as it is valid; one that ran out is replaced for a signature by its key, while the issuer allows it.
 
+mod crl_files;
 mod error;
 mod event;
 mod files;
@@ -34,6 +35,7 @@ mod schedule;
 mod state;
 mod tls;
 
+pub use crl_files::{CrlFiles, CrlFilesError};
 pub use error::Error;
 pub use event::{Event, Holding, How};
 pub use files::Files;

@@ -7,10 +7,19 @@ use std::path::Path;
 
 /// Writes `content` to `folder/name`, readable by the owner only.
 pub(crate) fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    replace_with(folder, name, content, 0o600)
+}
+
+/// Writes `content` to `folder/name`, readable by everybody.
+pub(crate) fn replace_public(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    replace_with(folder, name, content, 0o644)
+}
+
+fn replace_with(folder: &Path, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
     let new = folder.join(format!(".{name}.new"));
     remove(&new)?;
     // Created anew, so neither a link laid here by somebody else nor its permissions are followed.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, folder.join(name))?;

@@ -2,12 +2,14 @@
 
 mod admins;
 mod agents;
+mod authz;
 mod config;
 mod confirm;
 mod db;
 mod demo;
 mod exit;
 mod issuer;
+mod kept_files;
 mod log;
 mod login;
 mod on_change;
@@ -21,6 +23,7 @@ mod sidecar;
 mod stop;
 mod tokens;
 mod views;
+mod watch;
 mod workload;
 
 use std::path::PathBuf;
@@ -109,6 +112,9 @@ enum Command {
     Demo(demo::Demo),
     Run(run::Run),
     Sidecar(sidecar::Sidecar),
+    /// Decisions for services that are not in Rust.
+    #[command(subcommand)]
+    Authz(authz::Authz),
     /// Enrol as an administrator, with the join string that `chancery admins create` printed.
     Login(login::Login),
     /// Show who you are to the issuer, and what you may do.
@@ -201,6 +207,7 @@ async fn run(command: Command, global: &Global, output: Output) -> Result<Exit, 
         Command::Demo(demo) => Box::pin(demo.run(&context)).await,
         Command::Run(run) => Ok(Box::pin(run.run(&context)).await),
         Command::Sidecar(sidecar) => Box::pin(sidecar.run()).await,
+        Command::Authz(authz) => Box::pin(authz.run(&context)).await,
         Command::Login(login) => login.run(&context).await,
         Command::Whoami => records::whoami(&context).await,
         Command::Show(show) => show.run(&context).await,

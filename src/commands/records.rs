@@ -8,6 +8,7 @@ use chancery_identity::{KeyId, Name, RevocationId, Scope, Serial, System, Target
 
 use super::output::Record;
 use super::views::joined;
+use super::watch::Watch;
 use super::{Context, Exit, Failure};
 
 /// Which page of a list.
@@ -225,6 +226,7 @@ pub(crate) enum Revocations {
         /// Its id.
         id: RevocationId,
     },
+    Watch(Box<Watch>),
 }
 
 impl Revocations {
@@ -235,6 +237,7 @@ impl Revocations {
                 list::<RevocationView>(context, "/v1/admin/revocations", &page, &filters).await
             }
             Self::Get { id } => get::<RevocationView>(context, &format!("/v1/admin/revocations/{id}")).await,
+            Self::Watch(watch) => watch.run(context).await,
         }
     }
 }

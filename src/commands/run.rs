@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use chancery_agent::{Files, Identity};
 use chancery_verifier::{Credentials, Material};
 
-use super::on_change::{OnChange, Reaction, finished};
+use super::on_change::{OnChange, Reaction, step};
 use super::workload::Workload;
 use super::{Context, Exit, Failure};
 
@@ -137,7 +137,7 @@ impl Running {
                     let now = Arc::clone(&material.borrow_and_update());
                     self.update(&now);
                 }
-                () = finished(&mut self.reaction) => {}
+                () = step(&mut self.reaction) => {}
             }
         }
     }

@@ -1,14 +1,11 @@
 //! `chancery sidecar`: an identity in files, for programs that are not its children.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use chancery_agent::Files;
-use chancery_verifier::Credentials;
-
-use super::on_change::{OnChange, Reaction, finished};
+use super::kept_files::KeptFiles;
+use super::on_change::command;
 use super::workload::Workload;
 use super::{Exit, Failure};
 
@@ -28,7 +25,7 @@ pub(super) struct Sidecar {
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
 
-    /// Run this command after files were replaced.
+    /// Run this command after files were replaced; one that fails is run again.
     #[arg(long, value_name = "COMMAND", value_parser = command)]
     on_change: Option<String>,
 }
@@ -38,38 +35,16 @@ impl Sidecar {
     pub(super) async fn run(self) -> Result<Exit, Failure> {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::here)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::here)?;
-        let mut files = Files::new(self.dir).map_err(Failure::here)?;
-        let identity = tokio::select! {
-            started = self.workload.start() => started?,
-            _ = terminate.recv() => return Ok(Exit::Done),
-            _ = interrupt.recv() => return Ok(Exit::Done),
+        let mut files = KeptFiles::new(self.dir, self.on_change)?;
+        let keeping = async {
+            let identity = self.workload.start().await?;
+            files.keep(&identity).await;
+            Ok(Exit::Done)
         };
-        let mut reaction = self.on_change.map(|command| Reaction::new(command, &files.environment()));
-        let mut material = identity.material();
-        material.mark_changed();
-        loop {
-            tokio::select! {
-                Ok(()) = material.changed() => {
-                    let now = Arc::clone(&material.borrow_and_update());
-                    match files.update(&now) {
-                        Ok(false) => {}
-                        Ok(true) => if let Some(reaction) = &mut reaction { reaction.start() },
-                        Err(error) => {
-                            eprintln!("chancery: cannot replace files in {}: {error}", files.folder().display());
-                        }
-                    }
-                }
-                () = finished(&mut reaction) => {}
-                _ = terminate.recv() => return Ok(Exit::Done),
-                _ = interrupt.recv() => return Ok(Exit::Done),
-            }
+        tokio::select! {
+            ended = keeping => ended,
+            _ = terminate.recv() => Ok(Exit::Done),
+            _ = interrupt.recv() => Ok(Exit::Done),
         }
-    }
-}
-
-fn command(text: &str) -> Result<String, String> {
-    match text.parse() {
-        Ok(OnChange::Command(command)) => Ok(command),
-        _ => Err(format!("a sidecar has no child to send {text} to: give a command, such as 'nginx -s reload'")),
     }
 }

@@ -10,6 +10,7 @@
 
 mod agent;
 mod attestation;
+mod authz;
 mod command_line;
 mod fixture;
 mod ocsp;

@@ -32,6 +32,8 @@ mod limbo;
 mod peer;
 mod revocation;
 mod rules;
+#[cfg(feature = "toml")]
+mod rules_file;
 mod signed;
 mod state;
 mod verifier;
@@ -66,8 +68,10 @@ pub use guard::{Allowed, Guard};
 #[cfg(feature = "tokio")]
 pub use listener::{ClientCertificate, Counter, Counts, Listener, ListenerOptions, network};
 pub use peer::Peer;
-pub use revocation::{CrlRefused, Known};
+pub use revocation::{CrlHeader, CrlRefused, Known};
 pub use rules::{Rules, RulesRefused};
+#[cfg(feature = "toml")]
+pub use rules_file::RulesFileRefused;
 pub use tls::{ClientConfigs, FirstContactRefused, ServerExpectation, first_contact};
 #[cfg(feature = "tokio")]
 pub use verifier::StartError;

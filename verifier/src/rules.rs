@@ -108,6 +108,18 @@ impl Rules {
     }
 }
 
+impl fmt::Display for Rules {
+    /// How many there are, and what is open to everybody.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let public: Vec<&Rule> = self.rules.iter().filter(|rule| matches!(rule.access, Access::Public)).collect();
+        write!(f, "rules {}, public {}", self.rules.len() - public.len(), public.len())?;
+        for (at, rule) in public.iter().enumerate() {
+            write!(f, "{}{}", if at == 0 { " (" } else { ", " }, rule.template)?;
+        }
+        if public.is_empty() { Ok(()) } else { f.write_str(")") }
+    }
+}
+
 /// What a rule asks of the peer.
 #[derive(Clone, Debug)]
 pub(crate) enum Access<S> {

@@ -32,6 +32,31 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What a CRL says of itself, its signature not judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CrlHeader {
+    /// The key that signs it.
+    pub authority: Option<KeyId>,
+    /// Its number, in decimal.
+    pub number: String,
+    /// When it was made.
+    pub this_update: Timestamp,
+    /// When the next one is due at the latest.
+    pub next_update: Timestamp,
+}
+
+impl CrlHeader {
+    /// Reads all but the entries of a DER CRL.
+    ///
+    /// # Errors
+    /// What is no complete CRL with a number and nextUpdate.
+    pub fn read(der: &[u8]) -> Result<Self, CrlRefused> {
+        let Crl { authority, number, this_update, next_update, .. } = Crl::read(der)?;
+        Ok(Self { authority, number: number.to_text(), this_update, next_update })
+    }
+}
+
 /// A complete CRL as it came, its signature not judged yet.
 pub(crate) struct Crl<'a> {
     signed: Signed<'a>,

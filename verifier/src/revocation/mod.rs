@@ -18,8 +18,8 @@ use crate::chain::Link;
 use crate::freshness::Period;
 use crate::{Denial, Freshness, Knowledge, Material, Moment, Peer};
 
-pub use crl::CrlRefused;
 pub(crate) use crl::{Crl, CrlNumber};
+pub use crl::{CrlHeader, CrlRefused};
 pub(crate) use entries::Entries;
 use index::Index;
 pub use known::Known;
