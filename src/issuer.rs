@@ -24,7 +24,7 @@ use crate::issuance::{self, Issuance, Outcome, Wish, renew_after, spread};
 use crate::random::Random;
 use crate::refusal::{Code, Refusal};
 use crate::registry::{self, Registry};
-use crate::revocation::{Crls, Ocsp, PublishError, Publisher, Revocations};
+use crate::revocation::{Crls, Feed, Herald, KeptHead, Ocsp, PublishError, Publisher, Revocations};
 use crate::store::{Committed, DbError, Registered, Store};
 
 /// One running issuer, without its sockets.
@@ -41,12 +41,13 @@ pub struct Issuer {
     crls: Arc<Crls>,
     responders: Arc<Responders>,
     ocsp: Ocsp,
+    feed: Arc<Feed>,
 }
 
 impl Issuer {
     /// Opens the rooms in order: seal, authorities, CRLs, OCSP responders, and then the ways in. `store` writes already.
     ///
-    /// Returns the publisher too, which runs beside the issuer.
+    /// Returns the publisher and the herald too, which run beside the issuer.
     ///
     /// # Errors
     /// A seal that does not open, another trust domain than the database's, a CRL that is not signed, an OCSP responder that is
@@ -55,7 +56,7 @@ impl Issuer {
         config: Config,
         store: Store,
         clock: Arc<dyn Clock>,
-    ) -> Result<(Arc<Self>, Publisher), StartError> {
+    ) -> Result<(Arc<Self>, Publisher, Herald), StartError> {
         let (rng, now) = (SystemRandom::new(), clock.now());
         let status: StatusUrl = config.status_url.to_string().parse().map_err(StartError::Status)?;
         let seal = Seal::open(&config.seal)?;
@@ -65,6 +66,10 @@ impl Issuer {
         publisher.publish().await?;
         let responders = Responders::open(authorities.clone(), store.clone(), clock.clone()).await?;
         let ocsp = Ocsp::new(store.clone(), responders.clone(), clock.clone());
+        let kept = KeptHead::in_folder(&config.data_dir);
+        let trust_domain = config.trust_domain.clone();
+        let herald = Herald::open(trust_domain, store.clone(), authorities.clone(), kept, clock.clone()).await?;
+        let feed = herald.feed().clone();
 
         let roots = x509pop_roots(&config)?;
         let attestors =
@@ -101,8 +106,9 @@ impl Issuer {
             crls,
             responders,
             ocsp,
+            feed,
         };
-        Ok((Arc::new(issuer), publisher))
+        Ok((Arc::new(issuer), publisher, herald))
     }
 
     /// What it runs with.
@@ -161,6 +167,11 @@ impl Issuer {
     /// What is revoked, one certificate at a time.
     pub const fn ocsp(&self) -> &Ocsp {
         &self.ocsp
+    }
+
+    /// What verifiers are told.
+    pub const fn feed(&self) -> &Arc<Feed> {
+        &self.feed
     }
 
     /// Root and issuing authority.
@@ -286,8 +297,7 @@ impl Issuer {
     /// # Errors
     /// A root that has no such form, which a root of ours has.
     pub fn bundle(&self) -> Result<Bundle, Refusal> {
-        Bundle::new(1, 300, [self.authorities.root().der()])
-            .map_err(|error| Refusal::new(Code::Internal, error.to_string()))
+        self.authorities.bundle().map_err(|error| Refusal::new(Code::Internal, error.to_string()))
     }
 
     /// What the issuer says of itself.

@@ -47,7 +47,7 @@ impl Running {
         Store::migrate(&url).await?;
         let store = Store::open(&url, clock.clone(), Arc::new(SystemRandom::new())).await?;
         let writing = store.write("bench").await?;
-        let (issuer, _publisher) = Issuer::open(config, store, clock).await?;
+        let (issuer, _publisher, _herald) = Issuer::open(config, store, clock).await?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let material = own_material(&issuer).await?;
         let verifier = Verifier::new(&material, provider, Arc::new(chancery_verifier::SystemClock))?;

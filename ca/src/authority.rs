@@ -14,7 +14,10 @@ use crate::certificate::{
 use crate::lint::{Finding, Kind, lint};
 use crate::ocsp::{RESPONDER_VALIDITY, ResponderCertificate};
 use crate::profile::{BACKDATING, Issuer, Linted, Signed};
-use crate::{AuthorityCertificate, CrlPlan, Crypto, Responder, SignedCrl, Signer, SignerError, StatusUrl, key};
+use crate::{Algorithm, AuthorityCertificate, CrlPlan, Crypto, Responder, SignedCrl, Signer, SignerError, StatusUrl, key};
+
+/// How long the certificate of a key that signs heads is valid. Half of it over, a successor is due.
+pub const HEAD_KEY_VALIDITY: Duration = Duration::from_secs(90 * 86_400);
 
 /// The issuing authority: signs what was linted, and its CRL.
 #[derive(Clone, Debug)]
@@ -93,7 +96,7 @@ impl Authority {
     }
 }
 
-/// The root of one trust domain: signs issuing authorities and its CRL, and nothing else.
+/// The root of one trust domain: signs issuing authorities, the keys that sign heads and its CRL, and nothing else.
 #[derive(Clone, Debug)]
 pub struct RootAuthority(Keyed);
 
@@ -161,6 +164,30 @@ impl RootAuthority {
         let planned = Planned { kind, issuer: &issuer, subject: &subject, holder, serial, validity, now };
         let der = planned.sign(&*self.0.signer).await?;
         Authority::from_parts(der, signer, self.0.crypto)
+    }
+
+    /// Certifies the Ed25519 key that signs heads: valid from a minute ago for [`HEAD_KEY_VALIDITY`], at most as long as
+    /// the root. The answer is the certificate, DER.
+    ///
+    /// # Errors
+    /// The signer failed, or the root is over.
+    pub async fn certify_head_key(
+        &self,
+        public_key: [u8; 32],
+        status: &StatusUrl,
+        now: Timestamp,
+        serial: Serial,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let issuer = self.0.issuer(status, None);
+        let mut spki = Writer::new();
+        spki.nested(der::SEQUENCE, |w| {
+            w.raw(Algorithm::Ed25519.key_identifier()).bits(&public_key);
+        });
+        let spki = spki.finish();
+        let holder = PublicKey::read(&spki)?.ok_or(AuthorityError::Unfit("its key is of no known kind"))?;
+        let subject = distinguished_name("head", &issuer.trust_domain, key::key_id(holder.bits, self.0.crypto));
+        let (kind, validity) = (Kind::HeadKey, HEAD_KEY_VALIDITY);
+        Planned { kind, issuer: &issuer, subject: &subject, holder, serial, validity, now }.sign(&*self.0.signer).await
     }
 
     /// Its certificate.
@@ -239,7 +266,7 @@ pub(crate) async fn signature(signer: &dyn Signer, crypto: Crypto, tbs: &[u8]) -
     Ok(signature)
 }
 
-/// A certificate that is no leaf, an authority's or a responder's, before it is signed.
+/// A certificate that is no leaf, an authority's, a responder's or of the head's key, before it is signed.
 struct Planned<'a> {
     kind: Kind,
     issuer: &'a Issuer,
@@ -282,8 +309,10 @@ impl Planned<'_> {
 }
 
 fn extensions(w: &mut Writer, kind: Kind, issuer: &Issuer, key_id: KeyId) {
-    if kind == Kind::Responder {
-        return responder_extensions(w, issuer.key_id, key_id);
+    match kind {
+        Kind::Responder => return responder_extensions(w, issuer.key_id, key_id),
+        Kind::HeadKey => return head_key_extensions(w, issuer, key_id),
+        Kind::Leaf | Kind::Issuing | Kind::Root => {}
     }
     extension(w, oid::BASIC_CONSTRAINTS, true, |w| {
         w.nested(der::SEQUENCE, |w| {
@@ -304,6 +333,27 @@ fn extensions(w: &mut Writer, kind: Kind, issuer: &Issuer, key_id: KeyId) {
         w.nested(der::SEQUENCE, |w| {
             w.value(certificate::URI, issuer.trust_domain.id().as_str().as_bytes());
         });
+    });
+    if let Some(links) = &issuer.links {
+        certificate::authority_extensions(w, issuer.key_id, links);
+    }
+}
+
+/// No SPIFFE ID: the key speaks of the log and is nobody that connects.
+fn head_key_extensions(w: &mut Writer, issuer: &Issuer, key_id: KeyId) {
+    extension(w, oid::BASIC_CONSTRAINTS, true, |w| {
+        w.nested(der::SEQUENCE, |_| {});
+    });
+    extension(w, oid::KEY_USAGE, true, |w| {
+        w.raw(DIGITAL_SIGNATURE);
+    });
+    extension(w, oid::EXTENDED_KEY_USAGE, false, |w| {
+        w.nested(der::SEQUENCE, |w| {
+            w.oid(oid::HEAD_KEY_USAGE);
+        });
+    });
+    extension(w, oid::SUBJECT_KEY_ID, false, |w| {
+        w.octets(key_id.bytes());
     });
     if let Some(links) = &issuer.links {
         certificate::authority_extensions(w, issuer.key_id, links);

@@ -78,7 +78,7 @@ mod signer;
 mod status;
 
 pub use algorithm::{Algorithm, Crypto};
-pub use authority::{Authority, AuthorityError, RootAuthority, SignError};
+pub use authority::{Authority, AuthorityError, HEAD_KEY_VALIDITY, RootAuthority, SignError};
 pub use authority_certificate::AuthorityCertificate;
 pub use crl::{CrlEntry, CrlHead, CrlNumber, CrlPlan, CrlRefused, SignedCrl};
 pub use csr::{CSR_LEN_MAX, CsrRefused, inspect_csr};

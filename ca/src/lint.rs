@@ -8,7 +8,8 @@ use std::fmt;
 use chancery_identity::der::{self, Reader, Writer, context_constructed};
 use chancery_identity::{Grant, LEAF_LEN_MAX, SCOPES_MAX, Scope, SpiffeId, Timestamp, oid};
 
-use crate::algorithm::PublicKey;
+use crate::algorithm::{Algorithm, PublicKey};
+use crate::authority::HEAD_KEY_VALIDITY;
 use crate::certificate::{
     self, DIGITAL_SIGNATURE, DNS_NAME, Extension, Fields, Links, NO_REVOCATION_AVAILABLE, OCSP_NO_CHECK, OCSP_SIGNING,
     OTHER_NAME, SIGNS_CERTIFICATES, URI,
@@ -57,6 +58,8 @@ pub(crate) enum Kind {
     Root,
     /// Of OCSP.
     Responder,
+    /// Of the key that signs heads.
+    HeadKey,
 }
 
 /// Judges a TBSCertificate that the issuer would sign at `now` for the holder of the key.
@@ -198,7 +201,9 @@ fn validity(case: &Case<'_>) -> Result<(), String> {
     ensure(to <= case.issuer.not_after, "ends after its issuer")?;
     // RFC 6960 §4.2.2.2.1: whom nobody can revoke is issued for a short time, and again.
     let short = case.kind != Kind::Responder || to < case.now + RESPONDER_VALIDITY;
-    ensure(short, "a responder's lasts longer than a responder may")
+    ensure(short, "a responder's lasts longer than a responder may")?;
+    let short = case.kind != Kind::HeadKey || to < case.now + HEAD_KEY_VALIDITY;
+    ensure(short, "lasts longer than a key that signs heads may")
 }
 
 /// RFC 5280 §4.1.2.5: UTCTime through 2049, GeneralizedTime after, in seconds and Z.
@@ -216,8 +221,8 @@ fn subject(case: &Case<'_>) -> Result<(), String> {
             let Some(extension) = case.fields.extension(oid::SUBJECT_ALT_NAME) else { return Ok(()) };
             ensure(extension.critical == Some(true), "the subject is empty and subjectAltName not critical")
         }
-        Kind::Issuing | Kind::Responder => {
-            ensure(!empty, "an authority's or a responder's subject is empty")?;
+        Kind::Issuing | Kind::Responder | Kind::HeadKey => {
+            ensure(!empty, "the subject of what is no leaf is empty")?;
             ensure(case.fields.subject != case.fields.issuer, "the same subject as the issuer's")
         }
         Kind::Root => {
@@ -229,7 +234,7 @@ fn subject(case: &Case<'_>) -> Result<(), String> {
 
 /// X509-SVID §2 and §3: exactly one URI, a SPIFFE ID in our trust domain, with a path in leaves and none in authorities.
 fn spiffe_id(case: &Case<'_>) -> Result<(), String> {
-    if case.kind == Kind::Responder {
+    if matches!(case.kind, Kind::Responder | Kind::HeadKey) {
         // `names` refuses any.
         return Ok(());
     }
@@ -243,10 +248,11 @@ fn spiffe_id(case: &Case<'_>) -> Result<(), String> {
     ensure(case.leaf() != id.path().is_empty(), "leaves have a path and authorities none")
 }
 
-/// Nothing but the SPIFFE ID, scopes and DNS names; the last in order, each once. A responder is nobody to a service.
+/// Nothing but the SPIFFE ID, scopes and DNS names; the last in order, each once. Who answers for
+/// certificates or speaks of the log is nobody to a service.
 fn names(case: &Case<'_>) -> Result<(), String> {
-    if case.kind == Kind::Responder {
-        return ensure(case.fields.extension(oid::SUBJECT_ALT_NAME).is_none(), "a responder with a name");
+    if matches!(case.kind, Kind::Responder | Kind::HeadKey) {
+        return ensure(case.fields.extension(oid::SUBJECT_ALT_NAME).is_none(), "a name in what is nobody's");
     }
     let known = |tag| tag == URI || (case.leaf() && matches!(tag, DNS_NAME | OTHER_NAME));
     ensure(case.names.iter().all(|&(tag, _)| known(tag)), "a name of another kind")?;
@@ -295,7 +301,7 @@ fn size(case: &Case<'_>) -> Result<(), String> {
 /// RFC 5280 §4.2.1.9; leaves say cA=FALSE too, as some clients want it said.
 fn basic_constraints(case: &Case<'_>) -> Result<(), String> {
     let value: &[u8] = match case.kind {
-        Kind::Leaf | Kind::Responder => &[der::SEQUENCE, 0],
+        Kind::Leaf | Kind::Responder | Kind::HeadKey => &[der::SEQUENCE, 0],
         Kind::Issuing => &[der::SEQUENCE, 6, der::BOOLEAN, 1, 0xff, der::INTEGER, 1, 0],
         Kind::Root => &[der::SEQUENCE, 3, der::BOOLEAN, 1, 0xff],
     };
@@ -308,7 +314,7 @@ fn basic_constraints(case: &Case<'_>) -> Result<(), String> {
 fn key_usage(case: &Case<'_>) -> Result<(), String> {
     case.exactly(oid::KEY_USAGE, true, |w| {
         w.raw(match case.kind {
-            Kind::Leaf | Kind::Responder => DIGITAL_SIGNATURE,
+            Kind::Leaf | Kind::Responder | Kind::HeadKey => DIGITAL_SIGNATURE,
             Kind::Issuing | Kind::Root => SIGNS_CERTIFICATES,
         });
     })
@@ -320,6 +326,7 @@ fn extended_key_usage(case: &Case<'_>) -> Result<(), String> {
     let usages: &[&[u8]] = match case.kind {
         Kind::Leaf => &[oid::SERVER_AUTH, oid::CLIENT_AUTH],
         Kind::Responder => &[OCSP_SIGNING],
+        Kind::HeadKey => &[oid::HEAD_KEY_USAGE],
         Kind::Issuing | Kind::Root => {
             return ensure(case.fields.extension(oid::EXTENDED_KEY_USAGE).is_none(), "present in an authority");
         }
@@ -413,7 +420,13 @@ fn public_key(case: &Case<'_>) -> Result<(), String> {
     ensure(case.fields.spki == case.spki, "not the key that was proved")?;
     let own = case.fields.spki == case.issuer.spki;
     ensure(own == (case.kind == Kind::Root), "the issuer's own key")?;
-    ensure(matches!(PublicKey::read(case.fields.spki), Ok(Some(_))), "a key of no known kind")
+    match PublicKey::read(case.fields.spki) {
+        Ok(Some(key)) => {
+            let fits = case.kind != Kind::HeadKey || key.algorithm == Algorithm::Ed25519;
+            ensure(fits, "heads are signed by Ed25519")
+        }
+        _ => Err("a key of no known kind".into()),
+    }
 }
 
 /// X.690 §10 and §11: what would be encoded otherwise when read and written again.

@@ -1,5 +1,6 @@
 //! Root and issuing authorities: made at the first start, sealed at rest, found again at the next, rotated while they serve.
 
+mod head;
 mod responder;
 mod rotation;
 mod seal;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use chancery_api::AuthorityKind;
+use chancery_api::{AuthorityKind, Bundle, BundleError};
 use chancery_ca::local::{CRYPTO, LocalSigner};
 use chancery_ca::{
     Authority, AuthorityCertificate, AuthorityError, CrlEntry, CrlHead, CrlNumber, CrlPlan, Profile, RootAuthority,
@@ -22,6 +23,7 @@ use crate::config::{CRL_VALIDITY, Config, Ttl};
 use crate::issuance::pem;
 use crate::store::{self, Cause, CommitError, PutAuthority, Store};
 
+pub use head::HeadKeys;
 pub use responder::Responders;
 pub use seal::{KeyLabel, Seal, SealError};
 
@@ -153,6 +155,14 @@ impl Authorities {
     pub async fn sign_root_crl(&self, head: CrlHead, entries: Vec<CrlEntry>) -> Result<SignedCrl, CrlError> {
         let root = self.unseal_root()?;
         Ok(root.sign_crl(CrlPlan::new(root.certificate(), head, entries)?).await?)
+    }
+
+    /// The trust bundle in SPIFFE form.
+    ///
+    /// # Errors
+    /// A root that has no such form, which a root of ours has.
+    pub fn bundle(&self) -> Result<Bundle, BundleError> {
+        Bundle::new(1, 300, [self.root.der()])
     }
 
     fn ceremony_at(&self, now: Timestamp) -> Ceremony<'_> {
@@ -340,9 +350,12 @@ pub enum OpenError {
     /// A key.
     #[error(transparent)]
     Signer(#[from] SignerError),
-    /// The database.
+    /// The database, at a commit.
     #[error("the authorities could not be recorded")]
     Store(#[from] CommitError),
+    /// The database.
+    #[error(transparent)]
+    Read(#[from] store::DbError),
 }
 
 /// A CRL is not signed.

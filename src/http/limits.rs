@@ -1,4 +1,4 @@
-//! What one peer, and all together, may ask of the routes that anybody can reach, and how many may wait.
+//! What one peer, and all together, may ask of the routes that anybody can reach, and how many may wait or listen.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -25,6 +25,10 @@ pub struct Rates {
     pub waits_per_identity: u32,
     /// Open waits in all.
     pub waits_max: u32,
+    /// Open feeds of one identity: its replicas have one each.
+    pub feeds_per_identity: u32,
+    /// Open feeds in all.
+    pub feeds_max: u32,
     /// Refusals a second of one caller that get an entry in the log.
     pub denials_logged_per_s: NonZeroU32,
 }
@@ -42,6 +46,8 @@ impl Default for Rates {
             total_per_s: at_least_one(5_000),
             waits_per_identity: 8,
             waits_max: 100_000,
+            feeds_per_identity: 256,
+            feeds_max: 4_096,
             denials_logged_per_s: at_least_one(1),
         }
     }
@@ -52,9 +58,15 @@ pub(super) struct Limits {
     peers: DefaultKeyedRateLimiter<IpAddr>,
     total: DefaultDirectRateLimiter,
     denials: DefaultKeyedRateLimiter<String>,
-    waits: Arc<Semaphore>,
-    waits_per_identity: u32,
-    waiting: Arc<Mutex<HashMap<SpiffeId, u32>>>,
+    waits: Places,
+    feeds: Places,
+}
+
+/// Places for what stays open, so many for one identity and so many in all.
+struct Places {
+    all: Arc<Semaphore>,
+    per_identity: u32,
+    taken: Arc<Mutex<HashMap<SpiffeId, u32>>>,
 }
 
 /// Above this many callers remembered, those that asked nothing lately are forgotten.
@@ -66,9 +78,8 @@ impl Limits {
             peers: RateLimiter::keyed(Quota::per_second(rates.peer_per_s)),
             total: RateLimiter::direct(Quota::per_second(rates.total_per_s)),
             denials: RateLimiter::keyed(Quota::per_second(rates.denials_logged_per_s)),
-            waits: Arc::new(Semaphore::new(usize::try_from(rates.waits_max).unwrap_or(usize::MAX))),
-            waits_per_identity: rates.waits_per_identity,
-            waiting: Arc::default(),
+            waits: Places::new(rates.waits_per_identity, rates.waits_max),
+            feeds: Places::new(rates.feeds_per_identity, rates.feeds_max),
         }
     }
 
@@ -98,34 +109,63 @@ impl Limits {
     }
 
     /// A place to wait in. Waits are the first thing to be shed.
-    pub(super) fn wait(&self, identity: &SpiffeId) -> Result<Waiting, Refusal> {
-        let shed = |what: &str| Refusal::new(Code::Overloaded, what).after(60);
-        let permit = Arc::clone(&self.waits).try_acquire_owned().map_err(|_| shed("too many wait for changes"))?;
-        let mut waiting = lock(&self.waiting);
-        let count = waiting.entry(identity.clone()).or_default();
-        if *count >= self.waits_per_identity {
-            return Err(shed("this identity waits for changes too many times at once"));
-        }
-        *count += 1;
-        drop(waiting);
-        Ok(Waiting { waiting: Arc::clone(&self.waiting), identity: identity.clone(), _permit: permit })
+    pub(super) fn wait(&self, identity: &SpiffeId) -> Result<Place, Refusal> {
+        self.waits.take(identity).map_err(|full| match full {
+            Full::All => Refusal::new(Code::Overloaded, "too many wait for changes").after(60),
+            Full::Identity => {
+                Refusal::new(Code::Overloaded, "this identity waits for changes too many times at once").after(60)
+            }
+        })
+    }
+
+    /// A place at the feed.
+    pub(super) fn feed(&self, identity: &SpiffeId) -> Result<Place, Refusal> {
+        self.feeds.take(identity).map_err(|full| match full {
+            Full::All => Refusal::new(Code::Overloaded, "too many read the feed"),
+            Full::Identity => Refusal::new(Code::TooManyRequests, format!("{identity} reads the feed too many times")),
+        })
     }
 }
 
-/// A place to wait in, given back on drop.
-pub(super) struct Waiting {
-    waiting: Arc<Mutex<HashMap<SpiffeId, u32>>>,
+/// There is no place.
+enum Full {
+    All,
+    Identity,
+}
+
+impl Places {
+    fn new(per_identity: u32, all: u32) -> Self {
+        let all = Arc::new(Semaphore::new(usize::try_from(all).unwrap_or(usize::MAX)));
+        Self { all, per_identity, taken: Arc::default() }
+    }
+
+    fn take(&self, identity: &SpiffeId) -> Result<Place, Full> {
+        let permit = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Full::All)?;
+        let mut taken = lock(&self.taken);
+        let count = taken.entry(identity.clone()).or_default();
+        if *count >= self.per_identity {
+            return Err(Full::Identity);
+        }
+        *count += 1;
+        drop(taken);
+        Ok(Place { taken: Arc::clone(&self.taken), identity: identity.clone(), _permit: permit })
+    }
+}
+
+/// A place, given back on drop.
+pub(super) struct Place {
+    taken: Arc<Mutex<HashMap<SpiffeId, u32>>>,
     identity: SpiffeId,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Waiting {
+impl Drop for Place {
     fn drop(&mut self) {
-        let mut waiting = lock(&self.waiting);
-        if let Some(count) = waiting.get_mut(&self.identity) {
+        let mut taken = lock(&self.taken);
+        if let Some(count) = taken.get_mut(&self.identity) {
             *count -= 1;
             if *count == 0 {
-                waiting.remove(&self.identity);
+                taken.remove(&self.identity);
             }
         }
     }
@@ -190,6 +230,6 @@ mod tests {
         assert!(limits.wait(&a).is_ok());
         drop(_second);
         drop(_third);
-        assert!(lock(&limits.waiting).is_empty());
+        assert!(lock(&limits.waits.taken).is_empty());
     }
 }

@@ -13,6 +13,7 @@ mod authorize;
 mod bundle;
 mod certificates;
 mod extract;
+mod feed;
 mod health;
 mod instances;
 mod join_tokens;

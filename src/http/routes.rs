@@ -20,7 +20,7 @@ use super::authorize::Class::{self, Admin as For, Holder, Known, Limited, Public
 use super::authorize::{Gate, authorize};
 use super::openapi::Doc;
 use super::{
-    admins, agents, api_tokens, attest, authorities, bundle, certificates, health, instances, join_tokens, log, ocsp,
+    admins, agents, api_tokens, attest, authorities, bundle, certificates, feed, health, instances, join_tokens, log, ocsp,
     openapi, problems, published, revocations, services, systems, whoami,
 };
 
@@ -72,6 +72,8 @@ pub(super) fn routes() -> Vec<Route> {
         on_post("/v1/certificates/renew", Holder, doc("The next certificate of the caller's lineage. 200: the same answer again").takes::<RenewRequest>().replies::<Issued>(201), || post(attest::renew)),
         on_post("/v1/certificates/{serial}/revoke", Holder, doc("Ends the caller's own certificate, or a descendant's").takes::<RevokeOwnRequest>().replies::<RevocationsAnswer>(201), || post(revocations::revoke_own)),
         on_get("/v1/whoami", Known, doc("Who the caller is, and with a wait: when its record changes").query::<whoami::WhoamiQuery>().replies::<Whoami>(200), || get(whoami::whoami)),
+        // verifier
+        on_get("/v1/feed", Holder, doc("The revocation sequence, pushed: server-sent events `head-key`, `snapshot`, `entry`, `bundle` and `head`; nothing counts until a signed head reaches it. For services").query::<feed::FeedQuery>().file("text/event-stream"), || get(feed::read)),
         // admin
         on_get("/v1/admin/agents", For(Viewer), doc("Agents").query::<agents::AgentsQuery>().lists::<Agent>(), || get(agents::list)),
         on_post("/v1/admin/agents", For(Operator), doc("Registers an agent. 200: it was there and is equal. A ceiling needs `administrator`").takes::<NewAgent>().replies::<Agent>(201), || post(agents::create)),

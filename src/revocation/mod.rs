@@ -1,6 +1,9 @@
 //! What must stop: targets and effects in, committed entries out, and the CRLs and OCSP answers that show them.
 
 mod crl;
+mod feed;
+mod head;
+mod kept;
 mod ocsp;
 
 use std::sync::Arc;
@@ -16,6 +19,9 @@ use crate::refusal::{Code, Refusal};
 use crate::store::{Committed, Resume, Revoke, Store};
 
 pub use crl::{Crls, PublishError, PublishedCrl, Publisher};
+pub use feed::{After, Beat, Feed, HEARTBEAT};
+pub use head::{Herald, Silent};
+pub use kept::{KeptError, KeptHead, ShownError, open_head};
 pub use ocsp::{Ocsp, OcspAnswer};
 
 /// Targets in one decision, at most.

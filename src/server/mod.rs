@@ -60,7 +60,7 @@ impl Server {
         let store = Store::open(&url, clock.clone(), Arc::new(SystemRandom::new())).await?;
         let writing = store.write(&config.public_url.to_string()).await?;
 
-        let (issuer, publisher) = Issuer::open(config, store, clock).await?;
+        let (issuer, publisher, herald) = Issuer::open(config, store, clock).await?;
         let (own, material) = Own::start(issuer.clone()).await?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let reading = Arc::new(IssuerClock(issuer.clock().clone()));
@@ -75,6 +75,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run());
         tasks.spawn(issuer.responders().clone().run());
+        tasks.spawn(herald.run());
         tasks.spawn(own.run(verifier.clone()));
         tasks.spawn(forget(issuer.clone()));
         let router = http::api(issuer.clone(), Rates::default());
@@ -116,6 +117,8 @@ impl Server {
     /// Takes no more requests, lets those that are open finish, and gives the lease back.
     pub async fn stop(mut self) {
         self.draining.send_replace(true);
+        // What never ends by itself.
+        self.issuer.feed().close();
         let drained = async {
             while self.draining.receiver_count() > 0 {
                 self.draining.closed().await;

@@ -2,17 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chancery_api::FeedEntry;
 use chancery_identity::{JoinTokenId, Lineage, Name, Revocation, Timestamp};
-use chancery_tlog::{Decision as Logged, Entry, Record};
+use chancery_tlog::{Chained, Decision as Logged, Entry, Record};
 use ring::rand::SecureRandom;
 
 use super::certificates::{self, CertificateRow};
 use super::db::{Db, DbError, Transaction, Value};
 use super::decision::{Cause, Committed};
+use super::feed;
 use super::head::Head;
 use super::lineages::{self, StoredLineage};
 use super::log::SHA256;
-use super::registry::{Owned, Registered};
+use super::registry::{Owned, Registered, document};
 use super::rows::Insert;
 use super::state::{Change, State};
 use super::tokens::{self, JoinTokenRow, Redemption};
@@ -34,6 +36,9 @@ pub struct Batch<'a> {
     redemptions: Vec<Redemption>,
     entries: Vec<[Value; 6]>,
     nodes: Vec<[Value; 3]>,
+    feed: Vec<[Value; 5]>,
+    /// The end of the certificate that lasts longest, of those before this transaction.
+    last_not_after: Option<Timestamp>,
 }
 
 /// What decisions need to know from the database, asked for all of them at once.
@@ -88,6 +93,8 @@ impl<'a> Batch<'a> {
             redemptions: Vec::new(),
             entries: Vec::new(),
             nodes: Vec::new(),
+            feed: Vec::new(),
+            last_not_after: None,
         }))
     }
 
@@ -172,10 +179,38 @@ impl<'a> Batch<'a> {
         &self.changes
     }
 
-    /// The next number of the revocation sequence.
-    pub(super) const fn next_revocation(&mut self) -> u64 {
-        self.head.revocation += 1;
-        self.head.revocation
+    /// The head row as it will be.
+    pub(super) const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The number of the next entry of the revocation sequence.
+    pub(super) const fn next_revocation(&self) -> u64 {
+        self.head.revocation.n + 1
+    }
+
+    /// Queues the next entry of the revocation sequence, as the feed will send it.
+    pub(super) fn feed(&mut self, entry: &FeedEntry, over_at: Timestamp) {
+        let line = document(entry);
+        let chain = self.head.revocation.then(SHA256, line.as_bytes());
+        self.head.revocation = chain;
+        let epoch = self.head.epoch;
+        self.feed.push([chain.n.into(), epoch.into(), over_at.into(), line.into(), chain.hash.0.into()]);
+    }
+
+    /// Moves the floor.
+    pub(super) const fn forget(&mut self, floor: Chained, standing: Chained) {
+        self.head.floor = floor;
+        self.head.standing = standing;
+    }
+
+    /// The end of the certificate that lasts longest, with what this transaction issues.
+    pub(super) async fn last_not_after(&mut self) -> Result<Timestamp, DbError> {
+        let before = match self.last_not_after {
+            Some(before) => before,
+            None => *self.last_not_after.insert(feed::last_not_after(&mut self.transaction).await?),
+        };
+        Ok(self.certificates.iter().map(|row| row.not_after).fold(before, Timestamp::max))
     }
 
     /// The entry that keeps a certificate from being issued, with what this transaction changes.
@@ -261,6 +296,7 @@ impl<'a> Batch<'a> {
         tokens::insert_redemptions(transaction, self.redemptions).await?;
         ENTRIES.run(transaction, self.entries).await?;
         NODES.run(transaction, self.nodes).await?;
+        FEED.run(transaction, self.feed).await?;
         self.head.at = self.at;
         self.head.write(transaction, lease_ms, now).await?;
         Ok(Closed { transaction: self.transaction, head: self.head, changes: self.changes })
@@ -286,4 +322,5 @@ pub(super) struct Closed {
 
 static ENTRIES: Insert<6> =
     Insert::new("INSERT INTO log_entry (position, at, action, salt, record, commitment) VALUES", "");
+static FEED: Insert<5> = Insert::new("INSERT INTO feed_entry (n, epoch, over_at, line, chain) VALUES", "");
 static NODES: Insert<3> = Insert::new("INSERT INTO log_node (level, position, hash) VALUES", "");

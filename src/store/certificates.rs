@@ -390,7 +390,7 @@ pub(super) struct CertificateRow {
     name: Name,
     lineage: Option<Lineage>,
     delegated: bool,
-    not_after: Timestamp,
+    pub(super) not_after: Timestamp,
     log_index: u64,
     der: Vec<u8>,
 }

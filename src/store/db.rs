@@ -514,6 +514,12 @@ pub enum DbError {
     /// The head row is gone.
     #[error("the database has no head row; restore a backup")]
     NoHead,
+    /// A number that no entry has.
+    #[error("the revocation sequence has no entry {}; restore a backup", .after + 1)]
+    Gap {
+        /// The last one that is there.
+        after: u64,
+    },
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Random,
@@ -544,8 +550,14 @@ impl DbError {
 }
 
 /// Append-only: a migration that was ever released is never edited.
-const SQLITE_MIGRATIONS: &[(&str, &str)] = &[("first", include_str!("../../migrations/sqlite/0001_first.sql"))];
-const POSTGRES_MIGRATIONS: &[(&str, &str)] = &[("first", include_str!("../../migrations/postgres/0001_first.sql"))];
+const SQLITE_MIGRATIONS: &[(&str, &str)] = &[
+    ("first", include_str!("../../migrations/sqlite/0001_first.sql")),
+    ("feed", include_str!("../../migrations/sqlite/0002_feed.sql")),
+];
+const POSTGRES_MIGRATIONS: &[(&str, &str)] = &[
+    ("first", include_str!("../../migrations/postgres/0001_first.sql")),
+    ("feed", include_str!("../../migrations/postgres/0002_feed.sql")),
+];
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
 /// A connection is waited for this long.

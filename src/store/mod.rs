@@ -10,7 +10,9 @@ mod certificates;
 mod column;
 mod db;
 mod decision;
+mod feed;
 mod head;
+mod head_keys;
 mod lease;
 mod lineages;
 mod log;
@@ -36,9 +38,12 @@ pub use authorities::{Authority, CrlPublished, PutAuthority, ResponderCertified}
 pub use certificates::{Issue, IssueOwn, Issued, Query, Renew, StoredCertificate};
 pub use db::DbError;
 pub use decision::{Cause, CommitError, Committed, Decision, Refused};
+pub use feed::{FeedLine, Forget, Standing};
+pub use head_keys::{HeadKey, PutHeadKey};
 pub use lineages::{Purge, StoredLineage};
 pub use log::{Deny, LogEntry, SHA256};
 pub use registry::{Put, Registered};
+pub(crate) use registry::document;
 pub use revocations::{Hit, Resume, RevocationQuery, Revoke};
 pub use state::{Position, State};
 pub use tokens::{CreateApiToken, CreateJoinToken, DeleteApiToken, DeleteJoinToken, REPLAY, Redemption, Spent};
@@ -62,7 +67,14 @@ struct Shared {
     clock: Arc<dyn Clock>,
     random: Arc<dyn SecureRandom + Send + Sync>,
     /// Where decisions go while this process holds the lease.
-    jobs: RwLock<Option<mpsc::Sender<Box<dyn Job>>>>,
+    jobs: RwLock<Option<Office>>,
+}
+
+/// The lease, as those who decide and those who read under it know it.
+#[derive(Clone)]
+struct Office {
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    fence: u64,
 }
 
 impl Store {
@@ -100,14 +112,16 @@ impl Store {
     pub async fn write(&self, holder: &str) -> Result<Writing, DbError> {
         let Shared { db, state, clock, random, .. } = &*self.shared;
         let lease = Lease::acquire(db, holder).await?;
+        feed::backfill(db).await?;
         // Whatever memory holds was logged when it changed.
         if Head::read(db).await?.position() != state.position() {
             state.replace(Memory::load(db).await?);
         }
         let (sender, jobs) = mpsc::channel(WAITING);
+        let office = Office { jobs: sender, fence: lease.fence };
         let (db, state, clock, random) = (db.clone(), state.clone(), clock.clone(), random.clone());
         let writer = Writer { db, state, clock, random, lease, jobs };
-        *self.shared.jobs.write().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        *self.shared.jobs.write().unwrap_or_else(PoisonError::into_inner) = Some(office);
         Ok(Writing { store: self.clone(), task: tokio::spawn(writer.run()) })
     }
 
@@ -116,7 +130,7 @@ impl Store {
     /// # Errors
     /// See [`CommitError`]. Whoever stops waiting does not undo what was committed meanwhile.
     pub async fn commit<D: Decision>(&self, decision: D) -> Result<Committed<D::Reply>, CommitError> {
-        let jobs = self.shared.jobs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let jobs = self.office().map(|office| office.jobs);
         let (answer, answered) = oneshot::channel();
         let job: Box<dyn Job> = Box::new(Pending::new(decision, answer));
         jobs.ok_or(CommitError::NotWriting)?.send(job).await.map_err(|_| CommitError::NotWriting)?;
@@ -125,8 +139,42 @@ impl Store {
 
     /// Whether this process holds the lease and takes decisions.
     pub fn writes(&self) -> bool {
-        let jobs = self.shared.jobs.read().unwrap_or_else(PoisonError::into_inner);
-        jobs.as_ref().is_some_and(|jobs| !jobs.is_closed())
+        self.office().is_some_and(|office| !office.jobs.is_closed())
+    }
+
+    fn office(&self) -> Option<Office> {
+        self.shared.jobs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where all stands, read now from the database that this process writes to. `None` when it does not write to it any
+    /// more: another issuer holds the lease, so nobody may be told that this is the newest.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn standing(&self) -> Result<Option<Standing>, DbError> {
+        let Some(fence) = self.office().filter(|office| !office.jobs.is_closed()).map(|office| office.fence) else {
+            return Ok(None);
+        };
+        let head = Head::read(&self.shared.db).await?;
+        Ok((head.fence == fence).then(|| head.standing()))
+    }
+
+    /// The sequence as the feed sends it: the lines after a number and up to another, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// A database that fails; so for all that follow.
+    pub async fn feed_lines(&self, after: u64, to: u64, limit: u32) -> Result<Vec<FeedLine>, DbError> {
+        feed::lines(&self.shared.db, after, to, limit).await
+    }
+
+    /// The lines at or below the floor that stay all the same, in order.
+    pub async fn feed_standing(&self, floor: u64) -> Result<Vec<FeedLine>, DbError> {
+        feed::standing(&self.shared.db, floor).await
+    }
+
+    /// The keys that sign heads, oldest first.
+    pub async fn head_keys(&self) -> Result<Vec<HeadKey>, DbError> {
+        head_keys::all(&self.shared.db).await
     }
 
     /// Ends all connections. What is asked afterwards fails.

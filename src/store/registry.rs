@@ -262,7 +262,7 @@ async fn write<R: Registered>(transaction: &mut Transaction, record: &R, new: bo
 }
 
 /// The document of a record.
-pub(super) fn document(record: &impl Serialize) -> String {
+pub(crate) fn document(record: &impl Serialize) -> String {
     #[expect(clippy::expect_used, reason = "wire types have string keys and no fallible serialisation")]
     serde_json::to_string(record).expect("a wire type serialises")
 }

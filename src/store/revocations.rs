@@ -1,6 +1,6 @@
 //! The revocation sequence: entries that stop, and resumes that end them.
 
-use chancery_api::{Resume as ResumeView, RevocationState, RevocationView};
+use chancery_api::{FeedEntry, FeedResume, FeedRevocation, Resume as ResumeView, RevocationState, RevocationView};
 use chancery_identity::{
     Certificate, Effect, KeyId, Leaf, Lineage, Name, Reason, Revocation, RevocationId, Serial, Target, Timestamp,
 };
@@ -9,6 +9,7 @@ use chancery_tlog::{Decision as Logged, Resumed as ResumedRecord, Revoked as Rev
 use super::batch::Batch;
 use super::db::{Db, DbError, Row, Value};
 use super::decision::{Cause, Committed, Decision, HolderKind, Rank, Refused, Undecided};
+use super::feed;
 use super::lineages;
 use super::log;
 use super::registry::{document, parse};
@@ -138,6 +139,9 @@ impl Decision for Resume {
         let sql = "UPDATE revocation SET resumed_n = $1, document = $2 WHERE n = $3";
         batch.transaction().execute(sql, values).await?;
         batch.change(Change::Resumed(view.n));
+        let (epoch, log_index, created_at) = (batch.epoch(), batch.log_size(), batch.at());
+        let over_at = feed::over_at(batch, &view.target).await?;
+        batch.feed(&FeedEntry::Resume(FeedResume { n, epoch, resumes: view.n, log_index, created_at }), over_at);
         let record = ResumedRecord { comment: said(&self.comment), id: view.id, n, resumes: view.n };
         let subjects = vec![view.target.to_string()];
         Ok(batch.log(&self.cause, subjects, Logged::Resume(record), view)?)
@@ -208,7 +212,10 @@ async fn enter(batch: &mut Batch<'_>, cause: &Cause, entry: NewEntry) -> Result<
         reason,
         target: view.target.clone(),
     };
-    batch.change(Change::Entry((&view).into()));
+    let entry = Revocation::from(&view);
+    let over_at = feed::over_at(batch, &view.target).await?;
+    batch.feed(&FeedEntry::Revocation(FeedRevocation::from(&entry)), over_at);
+    batch.change(Change::Entry(entry));
     let subjects = vec![view.target.to_string()];
     Ok(batch.log(cause, subjects, Logged::Revoke(record), view)?.into_reply())
 }
@@ -274,9 +281,11 @@ pub(super) async fn read(db: &Db, id: RevocationId) -> Result<Option<RevocationV
     row.map(|row| view(&row)).transpose()
 }
 
-/// Reads the entries in force into memory.
+/// Reads the entries in force into memory, but for those that are forgotten.
 pub(super) async fn load(db: &Db, memory: &mut Memory) -> Result<(), DbError> {
-    for row in db.rows("SELECT document FROM revocation WHERE resumed_n IS NULL ORDER BY n", vec![]).await? {
+    let sql = "SELECT document FROM revocation WHERE resumed_n IS NULL \
+               AND (effect <> 'revoke' OR n > (SELECT floor FROM head)) ORDER BY n";
+    for row in db.rows(sql, vec![]).await? {
         let entry = Revocation::from(&view(&row)?);
         let target = entry.target.clone();
         memory.in_force.insert(entry);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use chancery_api::{Admin, Agent, Service, Subject};
-use chancery_identity::{Certificate, InForce, KeyId, Name, Revocation, RevocationId, Scope, System, Target};
+use chancery_identity::{Certificate, Effect, InForce, KeyId, Name, Revocation, RevocationId, Scope, System, Target};
 use tokio::sync::watch;
 
 use super::authorities::{self, Authority};
@@ -221,6 +221,8 @@ pub enum Change {
     Authority(Authority),
     Entry(Revocation),
     Resumed(u64),
+    /// Entries up to this number can hit nothing any more.
+    Floor(u64),
 }
 
 impl Memory {
@@ -261,6 +263,16 @@ impl Memory {
                 let target = entry.target.clone();
                 self.in_force.insert(entry);
                 self.refresh(&target)
+            }
+            Change::Floor(floor) => {
+                // What blocks what would be issued, or forbids, stands whatever is left for it to hit.
+                let gone = |entry: &&Revocation| entry.effect == Effect::Revoke;
+                let up_to = self.in_force.iter().take_while(|entry| entry.n <= floor);
+                let gone: Vec<u64> = up_to.filter(gone).map(|entry| entry.n).collect();
+                for n in gone {
+                    self.in_force.remove(n);
+                }
+                None
             }
             Change::Resumed(n) => {
                 self.resumes += 1;

@@ -24,8 +24,12 @@ pub(crate) struct Issuer {
     pub(crate) server: Server,
     pub(crate) admin: Client,
     pub(crate) clock: Arc<Hands>,
-    folder: PathBuf,
+    config: Config,
+    folder: Folder,
 }
+
+/// Gone when dropped.
+struct Folder(PathBuf);
 
 /// The system's clock, moved by hand.
 #[derive(Debug, Default)]
@@ -66,9 +70,22 @@ impl Issuer {
             Seal::create(path, &SystemRandom::new()).unwrap();
         }
         let clock = Arc::new(Hands::default());
-        let server = Server::start(config, clock.clone()).await.unwrap();
+        let server = Server::start(config.clone(), clock.clone()).await.unwrap();
         let admin = Client::over_unix_socket(folder.join("admin.sock"));
-        Self { server, admin, clock, folder }
+        Self { server, admin, clock, config, folder: Folder(folder) }
+    }
+
+    /// Stops, and starts again on what is there after `between`.
+    pub(crate) async fn restart(self, between: impl AsyncFnOnce(&Config)) -> Self {
+        let Self { server, admin, clock, config, folder } = self;
+        server.stop().await;
+        between(&config).await;
+        let server = Server::start(config.clone(), clock.clone()).await.unwrap();
+        Self { server, admin, clock, config, folder }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.server.stop().await;
     }
 
     /// Moves the clock, and waits until the issuer has a certificate of its own for the new time.
@@ -81,6 +98,14 @@ impl Issuer {
 
     /// A client with this certificate, or without one.
     pub(crate) fn client(&self, held: Option<&Held>) -> Client {
+        let config = Arc::new(self.tls(held, b"h2"));
+        // The issuer's own certificate names localhost.
+        let url = format!("https://localhost:{}", self.server.api().port());
+        Client::new(&url, move || config.clone()).unwrap()
+    }
+
+    /// How such a client shakes hands.
+    pub(crate) fn tls(&self, held: Option<&Held>, protocol: &[u8]) -> rustls::ClientConfig {
         let mut roots = rustls::RootCertStore::empty();
         let root = self.server.issuer().authorities().root().der().to_vec();
         roots.add(CertificateDer::from(root)).unwrap();
@@ -93,11 +118,8 @@ impl Issuer {
             None => builder.with_no_client_auth(),
             Some(held) => builder.with_client_auth_cert(held.chain(), held.key.private()).unwrap(),
         };
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let config = Arc::new(config);
-        // The issuer's own certificate names localhost.
-        let url = format!("https://localhost:{}", self.server.api().port());
-        Client::new(&url, move || config.clone()).unwrap()
+        config.alpn_protocols = vec![protocol.to_vec()];
+        config
     }
 
     pub(crate) async fn agent(&self, name: &str, scopes: &[&str]) {
@@ -130,6 +152,15 @@ impl Issuer {
         self.attest(&token, Key::draw()).await.unwrap()
     }
 
+    /// A registered service's first certificate.
+    pub(crate) async fn service(&self, name: &str) -> Held {
+        let new = json!({"name": name, "owner": "team-crm", "systems": [name], "dns": []});
+        self.admin.post::<Value>("/v1/admin/services", &new).await.unwrap();
+        let token: JoinTokenCreated =
+            self.admin.post("/v1/admin/join-tokens", &json!({"service": name})).await.unwrap().body;
+        self.attest(&token.token.to_string(), Key::draw()).await.unwrap()
+    }
+
     pub(crate) async fn renew(&self, held: &Held, key: Key) -> Result<Held, Problem> {
         let request = json!({"csr_pem": key.csr()});
         let answer = self.client(Some(held)).post::<Issued>("/v1/certificates/renew", &request).await;
@@ -159,9 +190,9 @@ impl Issuer {
     }
 }
 
-impl Drop for Issuer {
+impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

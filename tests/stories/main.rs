@@ -12,6 +12,7 @@ mod agent;
 mod attestation;
 mod authz;
 mod command_line;
+mod feed;
 mod fixture;
 mod ocsp;
 mod program;
