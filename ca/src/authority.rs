@@ -14,7 +14,9 @@ use crate::certificate::{
 use crate::lint::{Finding, Kind, lint};
 use crate::ocsp::{RESPONDER_VALIDITY, ResponderCertificate};
 use crate::profile::{BACKDATING, Issuer, Linted, Signed};
-use crate::{Algorithm, AuthorityCertificate, CrlPlan, Crypto, Responder, SignedCrl, Signer, SignerError, StatusUrl, key};
+use crate::{
+    Algorithm, AuthorityCertificate, CrlPlan, Crypto, Responder, SignedCrl, Signer, SignerError, StatusUrl, key,
+};
 
 /// How long the certificate of a key that signs heads is valid. Half of it over, a successor is due.
 pub const HEAD_KEY_VALIDITY: Duration = Duration::from_secs(90 * 86_400);

@@ -31,10 +31,7 @@ impl HeadKeys {
     ///
     /// # Errors
     /// A seal that does not open, a root that does not sign, a database that does not commit.
-    pub async fn open(
-        authorities: &Authorities,
-        now: Timestamp,
-    ) -> Result<Self, OpenError> {
+    pub async fn open(authorities: &Authorities, now: Timestamp) -> Result<Self, OpenError> {
         let kept = authorities.store.head_keys().await?;
         let mut keys = Vec::with_capacity(kept.len());
         for key in kept {
@@ -53,11 +50,7 @@ impl HeadKeys {
     ///
     /// # Errors
     /// As [`HeadKeys::open`]; the keys that were there stand.
-    pub async fn renew(
-        &mut self,
-        authorities: &Authorities,
-        now: Timestamp,
-    ) -> Result<bool, OpenError> {
+    pub async fn renew(&mut self, authorities: &Authorities, now: Timestamp) -> Result<bool, OpenError> {
         self.keys.retain(|key| key.not_after >= now);
         let newest = self.keys.last().map(|key| key.not_after);
         if newest.is_some_and(|not_after| not_after.since(now) > HEAD_KEY_VALIDITY / 2) {

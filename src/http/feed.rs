@@ -58,5 +58,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<After>, Refusal> {
         let (epoch, n) = text.split_once('.')?;
         Some(After { epoch: epoch.parse().ok()?, n: n.parse().ok()? })
     });
-    parsed.map(Some).ok_or_else(|| Refusal::new(Code::BadRequest, "Last-Event-ID: wanted epoch and number, like 1.1841"))
+    parsed
+        .map(Some)
+        .ok_or_else(|| Refusal::new(Code::BadRequest, "Last-Event-ID: wanted epoch and number, like 1.1841"))
 }

@@ -20,8 +20,8 @@ use super::authorize::Class::{self, Admin as For, Holder, Known, Limited, Public
 use super::authorize::{Gate, authorize};
 use super::openapi::Doc;
 use super::{
-    admins, agents, api_tokens, attest, authorities, bundle, certificates, feed, health, instances, join_tokens, log, ocsp,
-    openapi, problems, published, revocations, services, systems, whoami,
+    admins, agents, api_tokens, attest, authorities, bundle, certificates, feed, health, instances, join_tokens, log,
+    ocsp, openapi, problems, published, revocations, services, systems, whoami,
 };
 
 /// One row of the table.

@@ -106,9 +106,8 @@ impl Feed {
         }
         let begin = self.newest().ok_or_else(silent)?;
         let head = &begin.head;
-        let goes_on = |after: &After| {
-            after.epoch == head.epoch && (head.floor.n..=head.revocation.n).contains(&after.n)
-        };
+        let goes_on =
+            |after: &After| after.epoch == head.epoch && (head.floor.n..=head.revocation.n).contains(&after.n);
         let stage = match after.filter(goes_on) {
             Some(after) => Stage::Greet { then: after.n, snapshot: false },
             None => Stage::Greet { then: head.floor.n, snapshot: true },
