@@ -12,7 +12,7 @@ use super::db::{Db, DbError, Transaction, Value};
 use super::decision::{Cause, Committed};
 use super::feed;
 use super::head::Head;
-use super::lineages::{self, StoredLineage};
+use super::lineages::{self, Renewed, StoredLineage};
 use super::log::SHA256;
 use super::registry::{Owned, Registered, document};
 use super::rows::Insert;
@@ -24,6 +24,8 @@ use super::tokens::{self, JoinTokenRow, Redemption};
 pub struct Batch<'a> {
     transaction: Transaction,
     touched: bool,
+    lineages_are: Lineages,
+    doubted: bool,
     state: &'a State,
     random: &'a (dyn SecureRandom + Send + Sync),
     head: Head,
@@ -33,12 +35,22 @@ pub struct Batch<'a> {
     changes: Vec<Change>,
     certificates: Vec<CertificateRow>,
     lineages: Vec<StoredLineage>,
+    renewed: Vec<Renewed>,
     redemptions: Vec<Redemption>,
     entries: Vec<[Value; 6]>,
     nodes: Vec<[Value; 3]>,
     feed: Vec<[Value; 5]>,
     /// The end of the certificate that lasts longest, of those before this transaction.
     last_not_after: Option<Timestamp>,
+}
+
+/// What renewals go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lineages {
+    /// The certificate that was shown: it names its lineage and is its newest, or the UPDATE does not find the row.
+    Expected,
+    /// Their rows.
+    Read,
 }
 
 /// What decisions need to know from the database, asked for all of them at once.
@@ -72,6 +84,7 @@ impl<'a> Batch<'a> {
         random: &'a (dyn SecureRandom + Send + Sync),
         fence: u64,
         now: Timestamp,
+        lineages_are: Lineages,
     ) -> Result<Option<Self>, DbError> {
         let mut transaction = db.begin().await?;
         let head = Head::read_for_update(&mut transaction).await?;
@@ -81,6 +94,8 @@ impl<'a> Batch<'a> {
         Ok(Some(Self {
             transaction,
             touched: false,
+            lineages_are,
+            doubted: false,
             state,
             random,
             // A clock that steps back does not make the log's times fall.
@@ -90,6 +105,7 @@ impl<'a> Batch<'a> {
             changes: Vec::new(),
             certificates: Vec::new(),
             lineages: Vec::new(),
+            renewed: Vec::new(),
             redemptions: Vec::new(),
             entries: Vec::new(),
             nodes: Vec::new(),
@@ -101,7 +117,9 @@ impl<'a> Batch<'a> {
     /// Asks the database for what is wanted.
     pub(super) async fn find(&mut self, wanted: Wanted) -> Result<(), DbError> {
         let (transaction, at) = (&mut self.transaction, self.at);
-        self.found.lineages = lineages::find(transaction, wanted.lineages).await?;
+        if self.lineages_are == Lineages::Read {
+            self.found.lineages = lineages::find(transaction, wanted.lineages).await?;
+        }
         self.found.keys = lineages::find_keys(transaction, wanted.keys, at).await?;
         self.found.live = lineages::count_live(transaction, wanted.counted, at).await?;
         self.found.redemptions = tokens::find_redemptions(transaction, wanted.evidence).await?;
@@ -233,11 +251,31 @@ impl<'a> Batch<'a> {
         self.certificates.push(row);
     }
 
-    /// Queues a lineage's row, new or changed.
-    pub(super) fn put_lineage(&mut self, row: StoredLineage) {
+    /// Whether the rows of lineages were read.
+    pub(super) fn reads_lineages(&self) -> bool {
+        self.lineages_are == Lineages::Read
+    }
+
+    /// A renewal is not as expected: all is to be decided again, with the rows of lineages read.
+    pub(super) const fn doubt(&mut self) {
+        self.doubted = true;
+    }
+
+    /// Queues a lineage's row.
+    pub(super) fn add_lineage(&mut self, row: StoredLineage) {
         self.found.keys.insert(row.key_digest, row.id);
-        self.found.lineages.insert(row.id, row.clone());
         self.lineages.push(row);
+    }
+
+    /// Queues what a renewal makes of its lineage.
+    pub(super) fn renew_lineage(&mut self, renewed: Renewed) {
+        self.found.keys.insert(renewed.key_digest, renewed.id);
+        if let Some(lineage) = self.found.lineages.get_mut(&renewed.id) {
+            lineage.previous_serial = Some(lineage.serial);
+            (lineage.serial, lineage.key_digest) = (renewed.serial, renewed.key_digest);
+            lineage.not_after = renewed.not_after;
+        }
+        self.renewed.push(renewed);
     }
 
     /// Queues a redemption.
@@ -286,13 +324,27 @@ impl<'a> Batch<'a> {
         Ok(Committed::new(reply, position, self.at))
     }
 
-    /// Writes all that is queued and the head row. Nothing of it is for good yet.
+    /// Writes what became of lineages. `false`: not all is as expected, and nothing of this batch may be committed.
+    pub(super) async fn write_lineages(&mut self) -> Result<bool, DbError> {
+        if self.doubted {
+            return Ok(false);
+        }
+        let (new, renewed) = (std::mem::take(&mut self.lineages), std::mem::take(&mut self.renewed));
+        let expected = renewed.len() as u64;
+        lineages::insert(&mut self.transaction, new).await?;
+        let found = lineages::renew(&mut self.transaction, self.at, renewed).await?;
+        match self.lineages_are {
+            Lineages::Read if found != expected => Err(DbError::Lineage),
+            _ => Ok(found == expected),
+        }
+    }
+
+    /// Writes all else that is queued and the head row. Nothing of it is for good yet.
     pub(super) async fn close(mut self, lease_ms: i64, now: &'static str) -> Result<Closed, DbError> {
         let transaction = &mut self.transaction;
         let next = self.head.certificate + 1;
         self.head.certificate += self.certificates.len() as u64;
         certificates::insert(transaction, next, self.certificates).await?;
-        lineages::put(transaction, self.lineages).await?;
         tokens::insert_redemptions(transaction, self.redemptions).await?;
         ENTRIES.run(transaction, self.entries).await?;
         NODES.run(transaction, self.nodes).await?;

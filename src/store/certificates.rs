@@ -7,7 +7,7 @@ use chancery_tlog::{Decision as Logged, Issued as IssuedRecord, Renewed as Renew
 use super::batch::{Batch, Wanted};
 use super::db::{Db, DbError, Row, Transaction, Value};
 use super::decision::{Cause, Committed, Decision, Holder, HolderKind, Rank, Refused, Undecided};
-use super::lineages::StoredLineage;
+use super::lineages::{Renewed, StoredLineage};
 use super::log::SHA256;
 use super::rows::Insert;
 use super::tokens::Spent;
@@ -123,7 +123,7 @@ impl Decision for Issue {
             *live += 1;
         }
         let grant = new.certificate.grant.as_ref();
-        batch.put_lineage(StoredLineage {
+        batch.add_lineage(StoredLineage {
             id: lineage,
             holder: subject,
             instance: holder.instance,
@@ -202,12 +202,21 @@ impl Decision for Renew {
         let id = new.lineage()?;
         refuse_stopped(batch, &self.previous)?;
         refuse_stopped(batch, new.certificate)?;
-        let lineage = batch.found.lineages.get(&id).cloned().ok_or(Refused::LineageOver(id))?;
-        let over = lineage.ended || lineage.session_end.is_some_and(|end| end <= batch.at());
-        let same_holder = self.previous.grant.as_ref().is_some_and(|grant| grant.lineage == id)
-            && holder.subject().as_ref() == Some(&lineage.holder);
-        if over || !same_holder {
-            return Err(Refused::LineageOver(id).into());
+        let over = || Refused::LineageOver(id);
+        if self.previous.grant.as_ref().is_none_or(|grant| grant.lineage != id) {
+            return Err(over().into());
+        }
+        let subject = holder.subject().ok_or_else(over)?;
+        if !batch.reads_lineages() {
+            let decided = self.follow(batch, &new, holder, id, subject);
+            if decided.is_err() {
+                batch.doubt();
+            }
+            return decided;
+        }
+        let lineage = batch.found.lineages.get(&id).cloned().ok_or_else(over)?;
+        if lineage.ended || lineage.session_end.is_some_and(|end| end <= batch.at()) || lineage.holder != subject {
+            return Err(over().into());
         }
         if self.previous.serial != lineage.serial {
             if lineage.previous_serial == Some(self.previous.serial) && lineage.key_digest == new.key_digest {
@@ -216,27 +225,42 @@ impl Decision for Renew {
             let entry = super::revocations::suspend_fork(batch, id, self.previous.serial).await?;
             return Err(Refused::Fork { presented: self.previous.serial, entry: Box::new(entry) }.into());
         }
+        if lineage.key_digest == new.key_digest {
+            return Err(Refused::KeyReused.into());
+        }
+        self.follow(batch, &new, holder, id, subject)
+    }
+}
+
+impl Renew {
+    /// Queues the renewal of a lineage whose newest certificate is the one that was shown.
+    fn follow(
+        &self,
+        batch: &mut Batch<'_>,
+        new: &New<'_>,
+        holder: Holder,
+        id: Lineage,
+        subject: chancery_api::Subject,
+    ) -> Result<Committed<Issued>, Undecided> {
         refuse_changed(batch, &holder, new.certificate)?;
         if let Some(spends) = &self.spends {
             spends.check(batch, new.key_digest)?;
         }
-        if lineage.key_digest == new.key_digest {
-            return Err(Refused::KeyReused.into());
-        }
         if let Some(other) = batch.found.keys.get(&new.key_digest) {
             return Err(Refused::KeyInUse(*other).into());
         }
-        batch.put_lineage(StoredLineage {
+        batch.renew_lineage(Renewed {
+            id,
+            holder: subject,
+            from: self.previous.serial,
             serial: new.certificate.serial,
             key_digest: new.key_digest,
-            previous_serial: Some(lineage.serial),
             not_after: new.certificate.not_after,
-            ..lineage
         });
         if let Some(spends) = &self.spends {
             batch.add_redemption(spends.on(new.key_digest, new.certificate.serial, batch.at()));
         }
-        record(batch, &self.cause, &new, &holder, Some(self.previous.serial))
+        record(batch, &self.cause, new, &holder, Some(self.previous.serial))
     }
 }
 

@@ -85,7 +85,8 @@ impl Db {
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
                 .busy_timeout(BUSY_TIMEOUT)
-                .statement_cache_capacity(STATEMENTS);
+                .statement_cache_capacity(STATEMENTS)
+                .row_buffer_size(ROWS);
             let path = options.get_filename().to_owned();
             if create {
                 create_private(&path).map_err(|error| DbError::File { path: path.clone(), error })?;
@@ -93,10 +94,15 @@ impl Db {
                 return Err(DbError::Absent { path });
             }
             // The write connection comes first: it turns a new file to WAL.
+            let writer = options
+                .clone()
+                .pragma("temp_store", "memory")
+                .pragma("cache_size", CACHE_KIB)
+                .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
             let write = SqlitePoolOptions::new()
                 .acquire_timeout(ACQUIRE)
                 .max_connections(1)
-                .connect_with(options.clone())
+                .connect_with(writer)
                 .await?;
             let read = SqlitePoolOptions::new()
                 .acquire_timeout(ACQUIRE)
@@ -511,6 +517,9 @@ pub enum DbError {
         /// Which, counted from 0.
         column: usize,
     },
+    /// A lineage's row changed under the transaction that holds it.
+    #[error("a lineage is not what was read of it in the same transaction; restore a backup")]
+    Lineage,
     /// The head row is gone.
     #[error("the database has no head row; restore a backup")]
     NoHead,
@@ -566,5 +575,11 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 const READERS: u32 = 8;
 /// Prepared statements kept by a connection.
 const STATEMENTS: usize = 256;
+/// Rows that SQLite's thread may be ahead of whoever reads them.
+const ROWS: usize = 1024;
+/// What the writing connection keeps of the file in memory, in KiB; SQLite writes it with a minus.
+const CACHE_KIB: &str = "-32768";
+/// Pages in the write-ahead log before they are copied into the file, 16 MiB: a page that many commits change is copied once.
+const CHECKPOINT_PAGES: &str = "4096";
 /// A second program on the same file, such as a backup, is waited for this long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -184,9 +184,43 @@ pub(super) async fn count_live(
     rows.iter().map(|row| Ok((row.read(0)?, row.read(1)?))).collect()
 }
 
-/// Writes rows, new or changed.
-pub(super) async fn put(transaction: &mut Transaction, rows: Vec<StoredLineage>) -> Result<(), DbError> {
-    UPSERT.run(transaction, rows.into_iter().map(StoredLineage::into_values).collect()).await.map(drop)
+/// Writes new rows.
+pub(super) async fn insert(transaction: &mut Transaction, rows: Vec<StoredLineage>) -> Result<(), DbError> {
+    INSERT.run(transaction, rows.into_iter().map(StoredLineage::into_values).collect()).await.map(drop)
+}
+
+/// Moves lineages on; returns how many stood as they were expected to.
+pub(super) async fn renew(
+    transaction: &mut Transaction,
+    at: Timestamp,
+    renewed: Vec<Renewed>,
+) -> Result<u64, DbError> {
+    RENEW.run(transaction, renewed.into_iter().map(|one| one.into_values(at)).collect()).await
+}
+
+/// A lineage moved on from the certificate that was shown to the one that follows it.
+pub(super) struct Renewed {
+    pub(super) id: Lineage,
+    pub(super) holder: Subject,
+    pub(super) from: Serial,
+    pub(super) serial: Serial,
+    pub(super) key_digest: [u8; 32],
+    pub(super) not_after: Timestamp,
+}
+
+impl Renewed {
+    fn into_values(self, at: Timestamp) -> [Value; 8] {
+        [
+            self.id.into(),
+            self.from.into(),
+            self.serial.into(),
+            self.key_digest.into(),
+            self.not_after.into(),
+            at.into(),
+            (HolderKind::from(self.holder.kind()) as i64).into(),
+            self.holder.name().into(),
+        ]
+    }
 }
 
 /// Marks what a final entry names as over, so that it counts no longer among the live instances.
@@ -218,9 +252,15 @@ static LIVE: SelectIn = SelectIn::new(
     "SELECT name, count(*) FROM lineage WHERE kind = $1 AND not_after >= $2 AND ended = 0 AND name IN",
     "GROUP BY name",
 );
-static UPSERT: Insert<14> = Insert::new(
+static INSERT: Insert<14> = Insert::new(
     "INSERT INTO lineage (id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, \
      created_at, method, evidence, selectors) VALUES",
-    "ON CONFLICT (id) DO UPDATE SET serial = excluded.serial, key_digest = excluded.key_digest, \
-     previous_serial = excluded.previous_serial, not_after = excluded.not_after",
+    "",
+);
+/// All that `Renew` asks of a lineage stands in the condition.
+static RENEW: Insert<8> = Insert::new(
+    "UPDATE lineage SET serial = column3, key_digest = column4, previous_serial = column2, not_after = column5 \
+     FROM (VALUES",
+    ") AS renewed WHERE id = column1 AND serial = column2 AND key_digest <> column4 AND ended = 0 \
+     AND (session_end IS NULL OR session_end > column6) AND kind = column7 AND name = column8",
 );

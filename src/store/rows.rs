@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use super::db::{DbError, Placeholder, Row, Transaction, Value};
 
-/// An INSERT of any number of rows.
+/// An INSERT of any number of rows, or an UPDATE from them.
 pub(super) struct Insert<const COLUMNS: usize> {
-    /// Up to and with `VALUES`.
+    /// Up to and with `VALUES`, the verb first.
     head: &'static str,
     /// What follows the rows.
     tail: &'static str,
@@ -19,7 +19,9 @@ impl<const COLUMNS: usize> Insert<COLUMNS> {
         Self { head, tail, texts: [const { [const { OnceLock::new() }; SIZES.len()] }; Placeholder::ALL.len()] }
     }
 
-    /// Inserts the rows in order; returns how many were written.
+    /// Writes the rows in order; returns how many were written.
+    ///
+    /// A row that is refused leaves those before it behind on SQLite: the transaction must be rolled back then.
     pub(super) async fn run(&self, transaction: &mut Transaction, rows: Vec<[Value; COLUMNS]>) -> Result<u64, DbError> {
         let placeholder = transaction.placeholder();
         let texts = Placeholder::ALL.iter().zip(&self.texts).find(|(of, _)| **of == placeholder);
@@ -35,7 +37,11 @@ impl<const COLUMNS: usize> Insert<COLUMNS> {
     }
 
     fn compose(&self, placeholder: Placeholder, rows: usize) -> Arc<str> {
-        let mut text = String::from(self.head);
+        let mut text = match placeholder {
+            Placeholder::Numbered => self.head.to_owned(),
+            // By default SQLite copies each page that such a statement touches, to undo it alone should a row be refused.
+            Placeholder::Plain => self.head.replacen(' ', " OR FAIL ", 1),
+        };
         for row in 0..rows {
             text.push_str(if row == 0 { " " } else { ", " });
             placeholders(&mut text, placeholder, row * COLUMNS, COLUMNS);
@@ -111,4 +117,4 @@ fn placeholders(text: &mut String, placeholder: Placeholder, from: usize, count:
 }
 
 /// Largest first, down to 1.
-const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
+const SIZES: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];

@@ -8,7 +8,7 @@ use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval_at};
 
-use super::batch::{Batch, Wanted};
+use super::batch::{Batch, Lineages, Wanted};
 use super::db::{Db, DbError};
 use super::decision::{CommitError, Committed, Decision, Rank, Refused, Undecided};
 use super::head::Head;
@@ -122,9 +122,19 @@ impl Writer {
         result
     }
 
+    /// Nearly all renewals find their lineage as the certificate shown says, so that is written without a look, and the
+    /// UPDATE tells. Where one does not, all is decided again from the rows.
     async fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        if !self.attempt(jobs, Lineages::Expected).await? {
+            self.attempt(jobs, Lineages::Read).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides and commits; `false`: undone, as not all lineages are as expected.
+    async fn attempt(&mut self, jobs: &mut [Box<dyn Job>], lineages: Lineages) -> Result<bool, Failure> {
         let now = self.clock.now();
-        let begun = Batch::begin(&self.db, &self.state, &*self.random, self.lease.fence, now).await?;
+        let begun = Batch::begin(&self.db, &self.state, &*self.random, self.lease.fence, now, lineages).await?;
         let mut batch = begun.ok_or(Failure::Stopped(Stopped::LeaseLost))?;
         let certificates = jobs.partition_point(|job| job.rank() < Rank::Certificate);
         let (first, rest) = jobs.split_at_mut(certificates);
@@ -138,9 +148,13 @@ impl Writer {
         for job in rest {
             job.decide(&mut batch).await?;
         }
+        if !batch.write_lineages().await? {
+            batch.abandon().await?;
+            return Ok(false);
+        }
         if batch.is_empty() {
             batch.abandon().await?;
-            return Ok(());
+            return Ok(true);
         }
         let before = batch.log_size_before();
         let closed = batch.close(lease::TERM_MS, self.db.now()).await?;
@@ -149,7 +163,7 @@ impl Writer {
             self.ask_whether_done(error, before, &head).await?;
         }
         self.state.publish(&head, changes);
-        Ok(())
+        Ok(true)
     }
 
     /// A commit failed: the head row says whether it is done all the same, as nobody else moves it under our fence.
@@ -253,6 +267,6 @@ impl<D: Decision> Job for Pending<D> {
 }
 
 /// Decisions in one transaction.
-const BATCH: usize = 256;
+const BATCH: usize = 128;
 /// How long a database that failed at a commit is given to say whether it is done.
 const ASK: std::time::Duration = std::time::Duration::from_secs(5);
