@@ -32,6 +32,7 @@ use tower::ServiceExt;
 use crate::drive::{closed_loop, open_loop};
 use crate::issue::{Crypto, STANDARD};
 use crate::issuer::{INSTANCES, Running, attest_requests, certificates, csr, own_material, private};
+use crate::memory::Memory;
 use crate::report::{figure, median, row};
 
 /// Connections that the requests share.
@@ -105,13 +106,13 @@ pub(crate) async fn measure(folder: &Path, plan: Plan, limit: &Crypto) -> anyhow
 }
 
 /// The issuer in a process of its own. It goes when its standard input is closed.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     address: String,
 }
 
 impl Server {
-    async fn start(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("serve-child")
             .arg(folder)
@@ -134,7 +135,18 @@ impl Server {
         Ok(Duration::from_millis(ticks * 10))
     }
 
-    async fn stop(mut self) -> anyhow::Result<()> {
+    /// Resident memory, now and at most: two lines of its status, in KiB.
+    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+        let id = self.child.id().context("the issuer is gone")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
+            Ok::<f64, anyhow::Error>(value.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+        };
+        Ok(Memory { now: line("VmRSS:")?, peak: line("VmHWM:")? })
+    }
+
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         drop(self.child.stdin.take());
         self.child.wait().await?;
         Ok(())

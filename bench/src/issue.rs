@@ -26,6 +26,7 @@ use crate::report::{Slice, Watch, figure, load_average, median, ms, row};
 /// Requests in flight that are tried; `ratio` is the one at [`STANDARD`].
 const IN_FLIGHT: [usize; 3] = [32, 256, 1024];
 pub(crate) const STANDARD: usize = 256;
+const IN_FLIGHT_FILLING: usize = 1024;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -176,16 +177,31 @@ impl Renewals {
         Ok(Measured::of(&slices))
     }
 
+    /// Two keys a lineage take turns: drawing new ones takes as long as renewing.
     async fn fill(&mut self, running: &Running, stored: u64) -> anyhow::Result<u64> {
-        while self.issued < stored {
-            self.renew(running, STANDARD).await?;
+        let keys = [csrs(self.peers.len())?, csrs(self.peers.len())?];
+        for csrs in keys.iter().cycle() {
+            if self.issued >= stored {
+                break;
+            }
+            self.renew_for(running, IN_FLIGHT_FILLING, csrs.clone()).await?;
         }
         Ok(self.issued)
     }
 
     /// Keys are drawn before the watch runs, and the answers verified after.
     async fn renew(&mut self, running: &Running, in_flight: usize) -> anyhow::Result<(Slice, f64)> {
-        let requests = csrs(self.peers.len())?.into_iter().map(|csr_pem| RenewRequest { csr_pem, scopes: None });
+        let csrs = csrs(self.peers.len())?;
+        self.renew_for(running, in_flight, csrs).await
+    }
+
+    async fn renew_for(
+        &mut self,
+        running: &Running,
+        in_flight: usize,
+        csrs: Vec<String>,
+    ) -> anyhow::Result<(Slice, f64)> {
+        let requests = csrs.into_iter().map(|csr_pem| RenewRequest { csr_pem, scopes: None });
         let inputs: Vec<_> = self.peers.drain(..).zip(requests).collect();
         let issuer = running.issuer.clone();
         let renew = move |(peer, request): (Peer, RenewRequest)| {

@@ -11,7 +11,9 @@ use chancery::clock::SystemClock;
 use chancery::config::{Config, SealSource};
 use chancery::issuer::Issuer;
 use chancery::store::{Store, Writing};
-use chancery_api::{Access, AttestRequest, Evidence, JoinSecret, JoinTokenEvidence, NewAgent, NewJoinToken, Subject};
+use chancery_api::{
+    Access, AttestRequest, Evidence, JoinSecret, JoinTokenCreated, JoinTokenEvidence, NewAgent, NewJoinToken, Subject,
+};
 use chancery_identity::Actor;
 use chancery_verifier::{Freshness, Material, Peer, Verifier};
 use ring::rand::SystemRandom;
@@ -59,12 +61,22 @@ impl Running {
         self.writing.stop().await;
     }
 
+    /// New agents and nothing else.
+    pub(crate) async fn agents(&self, count: usize) -> anyhow::Result<()> {
+        let issuer = self.issuer.clone();
+        let make = move |()| {
+            let issuer = issuer.clone();
+            async move { agent(&issuer, 1).await.map(drop) }
+        };
+        closed_loop(vec![(); count], 256, make).await.map(drop)
+    }
+
     /// New agents, each with a join token; a secret for each of `count` first certificates, `uses` of them the same.
     pub(crate) async fn join_secrets(&self, count: usize, uses: usize) -> anyhow::Result<Vec<JoinSecret>> {
         let issuer = self.issuer.clone();
         let make = move |()| {
             let issuer = issuer.clone();
-            async move { join_secret(&issuer, uses).await }
+            async move { Ok(join_token(&issuer, uses).await?.token) }
         };
         let made = closed_loop(vec![(); count.div_ceil(uses)], 64, make).await?.outputs;
         Ok(made.iter().flat_map(|secret| std::iter::repeat_n(secret.clone(), uses)).take(count).collect())
@@ -125,17 +137,21 @@ pub(crate) fn private(key: &rcgen::KeyPair) -> Arc<PrivateKeyDer<'static>> {
     Arc::new(PrivatePkcs8KeyDer::from(key.serialize_der()).into())
 }
 
-async fn join_secret(issuer: &Issuer, uses: usize) -> anyhow::Result<JoinSecret> {
+/// A new agent with a join token of so many uses.
+pub(crate) async fn join_token(issuer: &Issuer, uses: usize) -> anyhow::Result<JoinTokenCreated> {
+    let (subject, caller) = agent(issuer, uses).await?;
+    let token = NewJoinToken { subject, uses: u32::try_from(uses)?, ttl_s: Some(86_400), cidrs: Vec::new() };
+    Ok(issuer.registry().create_join_token(token, &caller, issuer.now()).await?.into_reply())
+}
+
+async fn agent(issuer: &Issuer, max_instances: usize) -> anyhow::Result<(Subject, Caller)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = format!("bot-{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let caller =
         Caller { actor: Actor::Local(0), access: Access::ALL.into_iter().collect(), request_id: issuer.request_id()? };
-    let uses = u32::try_from(uses)?;
     let agent: NewAgent = serde_json::from_value(serde_json::json!({
-        "name": name, "owner": "team-bench", "scopes": ["tools/call:crm/get_customer"], "max_instances": uses,
+        "name": name, "owner": "team-bench", "scopes": ["tools/call:crm/get_customer"], "max_instances": max_instances,
     }))?;
     issuer.registry().create_agent(agent, &caller).await?;
-    let subject = Subject::Agent(name.parse()?);
-    let token = NewJoinToken { subject, uses, ttl_s: Some(86_400), cidrs: Vec::new() };
-    Ok(issuer.registry().create_join_token(token, &caller, issuer.now()).await?.into_reply().token)
+    Ok((Subject::Agent(name.parse()?), caller))
 }

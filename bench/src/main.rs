@@ -7,8 +7,10 @@ mod handshake;
 mod http;
 mod issue;
 mod issuer;
+mod memory;
 mod ocsp;
 mod report;
+mod start;
 
 use std::path::PathBuf;
 
@@ -31,6 +33,17 @@ enum Bench {
     Crl(crl::Options),
     /// OCSP answers, kept and with a nonce, against the signing alone.
     Ocsp(ocsp::Options),
+    /// From the start of an agent's process to its first certificate.
+    Start(start::Options),
+    /// The issuer's memory, with nothing registered and with many agents.
+    Memory(memory::Options),
+    /// The agent that `start` waits for.
+    #[command(hide = true)]
+    StartChild {
+        /// Prints at once.
+        #[arg(long)]
+        bare: bool,
+    },
     /// The issuer that `issue` calls over HTTP.
     #[command(hide = true)]
     ServeChild { folder: PathBuf },
@@ -42,6 +55,9 @@ fn main() -> anyhow::Result<()> {
         Bench::Handshake(options) => handshake::run(&options),
         Bench::Crl(options) => crl::run(&options),
         Bench::Ocsp(options) => ocsp::run(&options),
+        Bench::Start(options) => start::run(&options),
+        Bench::Memory(options) => memory::run(&options),
+        Bench::StartChild { bare } => start::child(bare),
         Bench::ServeChild { folder } => http::serve_child(&folder),
     }
 }

@@ -99,11 +99,8 @@ impl Db {
                 .pragma("temp_store", "memory")
                 .pragma("cache_size", CACHE_KIB)
                 .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
-            let write = SqlitePoolOptions::new()
-                .acquire_timeout(ACQUIRE)
-                .max_connections(1)
-                .connect_with(writer)
-                .await?;
+            let write =
+                SqlitePoolOptions::new().acquire_timeout(ACQUIRE).max_connections(1).connect_with(writer).await?;
             let read = SqlitePoolOptions::new()
                 .acquire_timeout(ACQUIRE)
                 .max_connections(READERS)

@@ -190,11 +190,7 @@ pub(super) async fn insert(transaction: &mut Transaction, rows: Vec<StoredLineag
 }
 
 /// Moves lineages on; returns how many stood as they were expected to.
-pub(super) async fn renew(
-    transaction: &mut Transaction,
-    at: Timestamp,
-    renewed: Vec<Renewed>,
-) -> Result<u64, DbError> {
+pub(super) async fn renew(transaction: &mut Transaction, at: Timestamp, renewed: Vec<Renewed>) -> Result<u64, DbError> {
     RENEW.run(transaction, renewed.into_iter().map(|one| one.into_values(at)).collect()).await
 }
 
