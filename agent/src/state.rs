@@ -6,12 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use chancery_api::JoinSecret;
-use chancery_identity::{Serial, Timestamp};
+use chancery_identity::{Leaf, Name, Serial, Timestamp};
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::key::{Key, KeyError};
+use crate::pem;
 use crate::replace::{remove, replace};
 
 const IDENTITY: &str = "identity.json";
@@ -203,18 +204,20 @@ impl Folder {
 }
 
 /// Where the folder is, when nobody names one: below `base`, by the agent's name, else by the join token, else the only one
-/// there.
+/// there. An agent that joined before it was named is in a folder by its token.
 pub(crate) fn default_path(
     base: &Path,
     agent: Option<&str>,
     token: Option<&TokenDigest>,
 ) -> Result<PathBuf, StateError> {
-    if let Some(agent) = agent {
-        return Ok(base.join(agent));
-    }
-    if let Some(token) = token {
-        let short = token.as_str().get(..16).unwrap_or_default();
-        return Ok(base.join(format!("join-{short}")));
+    match (agent, token) {
+        (Some(agent), Some(_)) => return Ok(base.join(agent)),
+        (Some(agent), None) if base.join(agent).join(IDENTITY).is_file() => return Ok(base.join(agent)),
+        (None, Some(token)) => {
+            let short = token.as_str().get(..16).unwrap_or_default();
+            return Ok(base.join(format!("join-{short}")));
+        }
+        (_, None) => {}
     }
     let unreadable = |source| StateError::Io { doing: "list", path: base.to_path_buf(), source };
     let entries = match fs::read_dir(base) {
@@ -224,16 +227,25 @@ pub(crate) fn default_path(
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(unreadable)?.path();
-        if path.join(IDENTITY).is_file() {
+        let named = |agent: &str| holder(&path).is_some_and(|name| name.as_str() == agent);
+        if path.join(IDENTITY).is_file() && agent.is_none_or(named) {
             found.push(path);
         }
     }
     found.sort();
     match found.as_slice() {
-        [] => Err(StateError::Nothing(base.to_path_buf())),
+        [] => Err(StateError::Nothing(agent.map_or_else(|| base.to_path_buf(), |agent| base.join(agent)))),
         [one] => Ok(one.clone()),
         _ => Err(StateError::Several(found)),
     }
+}
+
+/// Whose identity is in a folder; nobody's if it cannot be read.
+fn holder(folder: &Path) -> Option<Name> {
+    let text = Zeroizing::new(fs::read_to_string(folder.join(IDENTITY)).ok()?);
+    let saved: Saved = serde_json::from_str(&text).ok()?;
+    let chain = pem::certificates(&saved.chain_pem)?;
+    Leaf::read(chain.first()?).ok()?.into_certificate().grant.map(|grant| grant.name)
 }
 
 /// The state folder cannot be used.
@@ -428,5 +440,6 @@ mod tests {
         assert_eq!(default_path(base, None, None).unwrap(), joined);
         Folder::open(&base.join("bot")).unwrap().save(&saved(&key)).unwrap();
         assert!(matches!(default_path(base, None, None), Err(StateError::Several(both)) if both.len() == 2));
+        assert_eq!(default_path(base, Some("bot"), None).unwrap(), base.join("bot"));
     }
 }

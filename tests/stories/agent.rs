@@ -60,6 +60,29 @@ fn it_resumes_from_disk_without_the_token() {
     assert_eq!(issuer.list(&["instances", "list"]).len(), 1);
 }
 
+/// A service and an agent of one user, each joined without a name: later starts name one.
+#[test]
+fn one_of_several_identities_is_found_by_name() {
+    let issuer = Issuer::start();
+    let state = Scratch::new();
+    let start = |variable: Option<(&str, &str)>| {
+        let mut command = chancery();
+        command.args(["run", "--", "sh", "-c", "echo $CHANCERY_SPIFFE_ID"]).env("XDG_STATE_HOME", state.path());
+        finish(variable.into_iter().fold(&mut command, |command, (name, value)| command.env(name, value)))
+    };
+    let [first, second] = ["invoice-bot", "report-bot"].map(|name| {
+        let (code, out, err) = start(Some(("CHANCERY_JOIN", &issuer.join(name))));
+        assert_eq!(code, Some(0), "{err}");
+        out
+    });
+    let (code, _, err) = start(None);
+    assert_eq!(code, Some(125));
+    assert!(err.contains("name one with CHANCERY_AGENT"), "{err}");
+    assert_eq!(start(Some(("CHANCERY_AGENT", "invoice-bot"))).1, first);
+    assert_eq!(start(Some(("CHANCERY_AGENT", "report-bot"))).1, second);
+    assert_eq!(start(Some(("CHANCERY_AGENT", "nobody"))).0, Some(125));
+}
+
 /// The key is on disk before the token is shown, so whenever the process dies, the one use of the token is not lost.
 #[test]
 fn a_crash_while_joining_is_no_fork_and_loses_no_token() {
