@@ -247,6 +247,7 @@ enum State {
     /// The server is to say goodbye.
     Told(CutReason),
     /// It has said so; what it said is on its way to the socket.
+    #[cfg_attr(not(feature = "axum"), expect(dead_code, reason = "the server that says so comes with axum"))]
     Leaving(CutReason),
     Cut(CutReason),
 }
