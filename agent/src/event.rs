@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chancery_api::RootPin;
 use chancery_identity::{Principal, ScopeSet, SpiffeId, System, Timestamp};
+use chancery_verifier::Freshness;
 
 /// Something happened that a person may want to read. `Display` is one line for a terminal.
 #[derive(Clone, Debug)]
@@ -45,6 +46,25 @@ pub enum Event {
     },
     /// The issuer answers about revocations again.
     RevocationsAnswered,
+    /// The feed of revocations is heard: for the first time, or again.
+    FeedHeard {
+        /// The number of the newest entry.
+        n: u64,
+        /// From the signing of the head to its coming, by both clocks.
+        lag: Duration,
+        /// How old knowledge may get.
+        freshness: Freshness,
+    },
+    /// The feed of revocations is not heard any more; said once, and again when it is. CRLs are asked for meanwhile.
+    FeedLost {
+        /// Why.
+        reason: String,
+    },
+    /// What the feed had taught an earlier process cannot be used.
+    FeedNotResumed {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// How a certificate came.
@@ -116,6 +136,17 @@ impl fmt::Display for Event {
                 write!(f, "the issuer does not answer about revocations: {reason}")
             }
             Self::RevocationsAnswered => f.write_str("the issuer answers about revocations again"),
+            Self::FeedHeard { n, lag, freshness: Freshness { stale_after, expired_after } } => {
+                write!(f, "revocations fresh  n {n}  lag {} ms  |  ", lag.as_millis())?;
+                write!(f, "stale after {}: served and flagged; ", Rough(*stale_after))?;
+                write!(f, "expired after {}: refused", Rough(*expired_after))
+            }
+            Self::FeedLost { reason } => {
+                write!(f, "the issuer's feed is not heard: {reason}; its CRLs are asked for each second")
+            }
+            Self::FeedNotResumed { reason } => {
+                write!(f, "what the feed taught before is asked for anew: {reason}")
+            }
         }
     }
 }

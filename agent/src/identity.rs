@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chancery_api::client::Client;
 use chancery_api::{JoinString, JoinStringError};
 use chancery_identity::{Name, ScopeSet, SpiffeId};
-use chancery_verifier::{Clock, Credentials, Material, SystemClock};
+use chancery_verifier::{Attached, Clock, Credentials, Material, SystemClock};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -81,6 +81,11 @@ impl Credentials for Identity {
     fn material(&self) -> watch::Receiver<Arc<Material>> {
         self.keeper.material()
     }
+
+    /// From now on the issuer's feed is followed, until the last verifier is gone.
+    fn attach(&self) -> Box<dyn Attached> {
+        self.keeper.verifiers().attach()
+    }
 }
 
 impl fmt::Debug for Identity {
@@ -90,7 +95,7 @@ impl fmt::Debug for Identity {
 }
 
 /// What keeps the identity up to date, ended with its last handle.
-struct Tasks([AbortHandle; 3]);
+struct Tasks([AbortHandle; 4]);
 
 impl Drop for Tasks {
     fn drop(&mut self) {

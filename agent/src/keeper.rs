@@ -1,5 +1,7 @@
 //! Keeping an identity: renewal, the watch over its record, the questions about revocations.
 
+mod follow;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use chancery_api::client::{Client, ClientError, with_query};
 use chancery_api::{Issued, JoinString, Retry, Whoami};
 use chancery_identity::Timestamp;
+use chancery_verifier::feed::{Feed, FeedTrust};
 use chancery_verifier::{ClientConfigs, Clock, Freshness, Material, ServerExpectation, Verifier};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ClientConfig;
@@ -16,6 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::event::{Event, How};
+use crate::feed::{SHA256, Verifiers};
 use crate::held::Held;
 use crate::identity::Observer;
 use crate::obtain::{self, on_disk};
@@ -51,6 +55,9 @@ pub(crate) struct Keeper {
     /// Held while new material is made from the present one.
     publishing: tokio::sync::Mutex<()>,
     poll: tokio::sync::Mutex<Poll>,
+    verifiers: Arc<Verifiers>,
+    /// Held by whoever follows the feed.
+    feed: tokio::sync::Mutex<Feed>,
     record_changed: Notify,
 }
 
@@ -73,16 +80,22 @@ impl Keeper {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let opened = tokio::task::spawn_blocking(move || {
             let folder = Folder::open(&path)?;
-            let (saved, crls) = (folder.load()?, folder.load_crls()?);
-            Ok::<_, StateError>((Arc::new(folder), saved, crls))
+            let (saved, crls, feed) = (folder.load()?, folder.load_crls()?, folder.load_feed()?);
+            Ok::<_, StateError>((Arc::new(folder), saved, crls, feed))
         });
-        let (folder, saved, crls) = opened.await.map_err(|_| Error::Ended)??;
+        let (folder, saved, crls, taught) = opened.await.map_err(|_| Error::Ended)??;
         let begun_by = |join: &JoinString, by: &Option<TokenDigest>| *by == Some(TokenDigest::of(join.secret()));
         let resumable = saved.filter(|saved| join.as_ref().is_none_or(|join| begun_by(join, &saved.joined_by)));
         let poll = Poll::from_disk(pem::crls(&crls).unwrap_or_default().into());
 
         if let Some(saved) = resumable {
-            let keeper = Self::new(folder, Held::from_saved(saved)?, poll, provider, observer, clock)?;
+            let held = Held::from_saved(saved)?;
+            let (feed, refused) = Feed::new(trust(&held, &provider), taught.as_ref(), clock.now());
+            drop(taught);
+            let keeper = Self::new(folder, held, poll, feed, provider, observer, clock)?;
+            if let Some(refused) = refused {
+                keeper.tell(&Event::FeedNotResumed { reason: refused.to_string() });
+            }
             keeper.resume().await?;
             return Ok(keeper);
         }
@@ -91,7 +104,8 @@ impl Keeper {
         observer(&Event::PinMatched { pin: join.pin() });
         let asked_at = clock.now().wall;
         let (held, issued) = obtain::join(&folder, &issuer.client, &issuer.trust_domain, &join).await?;
-        let keeper = Self::new(folder, held, poll, provider, observer, clock)?;
+        let (feed, _) = Feed::new(trust(&held, &provider), None, clock.now());
+        let keeper = Self::new(folder, held, poll, feed, provider, observer, clock)?;
         keeper.hear(&issued, asked_at);
         keeper.tell_held(How::Attested);
         keeper.first_round().await;
@@ -102,10 +116,15 @@ impl Keeper {
         folder: Arc<Folder>,
         held: Held,
         poll: Poll,
+        feed: Feed,
         provider: Arc<CryptoProvider>,
         observer: Observer,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
+        let verifiers = Arc::<Verifiers>::default();
+        if let Some(known) = feed.known() {
+            verifiers.saved((known.epoch(), known.n()));
+        }
         let material = Material {
             chain: held.chain.clone(),
             key: Arc::clone(&held.private_key),
@@ -113,7 +132,7 @@ impl Keeper {
             roots: Arc::clone(&held.roots),
             crls: Arc::clone(poll.crls()),
             answered: None,
-            feed: None,
+            feed: feed.known().cloned(),
             freshness: Freshness::default(),
         };
         let verifier = Verifier::new(&material, provider, Arc::clone(&clock))?;
@@ -132,6 +151,8 @@ impl Keeper {
             client,
             publishing: tokio::sync::Mutex::default(),
             poll: tokio::sync::Mutex::new(poll),
+            verifiers,
+            feed: tokio::sync::Mutex::new(feed),
             record_changed: Notify::new(),
         })
     }
@@ -151,12 +172,13 @@ impl Keeper {
     }
 
     /// Keeps the identity until these are aborted.
-    pub(crate) fn keep(self: &Arc<Self>) -> [AbortHandle; 3] {
-        let (renewing, watching, asking) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
+    pub(crate) fn keep(self: &Arc<Self>) -> [AbortHandle; 4] {
+        let [renewing, watching, asking, following] = std::array::from_fn(|_| Arc::clone(self));
         [
             tokio::spawn(async move { renewing.keep_renewed().await }).abort_handle(),
             tokio::spawn(async move { watching.watch_record().await }).abort_handle(),
             tokio::spawn(async move { asking.ask_for_revocations().await }).abort_handle(),
+            tokio::spawn(async move { Box::pin(following.follow_feed()).await }).abort_handle(),
         ]
     }
 
@@ -166,6 +188,10 @@ impl Keeper {
 
     pub(crate) fn material(&self) -> watch::Receiver<Arc<Material>> {
         self.material.subscribe()
+    }
+
+    pub(crate) const fn verifiers(&self) -> &Arc<Verifiers> {
+        &self.verifiers
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -302,8 +328,14 @@ impl Keeper {
 
     async fn ask_for_revocations(&self) {
         let mut unanswered = 0_u32;
+        let mut asked = self.clock.now();
         loop {
             sleep(revocations::EACH).await;
+            let now = self.clock.now();
+            if self.asks_each().is_none_or(|each| now.since(asked) < each) {
+                continue;
+            }
+            asked = now;
             match self.round().await {
                 Ok(()) => {
                     if unanswered >= UNANSWERED_MAX {
@@ -318,6 +350,18 @@ impl Keeper {
                     }
                 }
             }
+        }
+    }
+
+    /// How often CRLs are asked for: not at all where the feed tells all that they tell.
+    fn asks_each(&self) -> Option<Duration> {
+        let attached = self.verifiers.count();
+        // Somebody who writes files, for instance.
+        let others = self.material.receiver_count() > attached;
+        match attached {
+            0 if !others => Some(revocations::EACH_FOR_CALLS),
+            1.. if !others && self.verifiers.is_connected() => None,
+            _ => Some(revocations::EACH),
         }
     }
 
@@ -352,10 +396,15 @@ impl Keeper {
     async fn publish(&self, change: impl FnOnce(&Material) -> Material) -> Result<(), Error> {
         let _publishing = self.publishing.lock().await;
         let next = Arc::new(change(&self.material.borrow()));
-        let (verifier, material) = (self.verifier.clone(), Arc::clone(&next));
-        // A large CRL takes a while to verify and index.
-        let renewed = tokio::task::spawn_blocking(move || verifier.renew(&material));
-        renewed.await.map_err(|_| Error::Ended)??;
+        let same_crls = Arc::ptr_eq(&next.crls, &self.material.borrow().crls);
+        if same_crls {
+            self.verifier.renew(&next)?;
+        } else {
+            let (verifier, material) = (self.verifier.clone(), Arc::clone(&next));
+            // A large CRL takes a while to verify and index.
+            let renewed = tokio::task::spawn_blocking(move || verifier.renew(&material));
+            renewed.await.map_err(|_| Error::Ended)??;
+        }
         self.material.send_replace(next);
         Ok(())
     }
@@ -406,6 +455,15 @@ fn to_issuer(held: &Held, configs: &watch::Sender<Configs>) -> Result<Client, Er
     let configs = configs.subscribe();
     let client = Client::new(&held.saved.issuer, move || configs.borrow().issuer.newest());
     client.map_err(|source| Error::Issuer { doing: "connecting", source })
+}
+
+fn trust(held: &Held, provider: &CryptoProvider) -> FeedTrust {
+    FeedTrust {
+        trust_domain: held.trust_domain(),
+        roots: Arc::clone(&held.roots),
+        algorithms: provider.signature_verification_algorithms,
+        sha256: SHA256,
+    }
 }
 
 async fn whoami(client: &Client, after_revision: u64, wait: Duration) -> Result<Whoami, ClientError> {

@@ -20,6 +20,7 @@
 mod crl_files;
 mod error;
 mod event;
+mod feed;
 mod files;
 mod first_contact;
 mod held;

@@ -26,6 +26,13 @@ fn replace_with(folder: &Path, name: &str, content: &[u8], mode: u32) -> io::Res
     sync(folder)
 }
 
+/// Adds to the end of a file that is there, for good.
+pub(crate) fn append(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    file.write_all(content)?;
+    file.sync_data()
+}
+
 /// Removes a file for good; one that is not there is as good.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {

@@ -9,8 +9,10 @@ use chancery_api::client::{Client, ClientError, Fetched};
 use chancery_verifier::{Clock, Freshness, Moment};
 use rustls_pki_types::CertificateRevocationListDer;
 
-/// How often the CRLs are asked for.
+/// How often the CRLs are asked for where somebody decides by them.
 pub(crate) const EACH: Duration = Duration::from_secs(1);
+/// How often where only our own connections do.
+pub(crate) const EACH_FOR_CALLS: Duration = Duration::from_secs(15);
 /// How long the list of authorities serves. A new authority is listed long before it signs.
 const AUTHORITIES_SERVE: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,12 @@ impl Poll {
     /// Starts from CRLs that were fetched by an earlier process.
     pub(crate) fn from_disk(crls: Arc<[CertificateRevocationListDer<'static>]>) -> Self {
         Self { crls, ..Self::default() }
+    }
+
+    /// Holds none any more: the feed tells all that they tell.
+    pub(crate) fn forget(&mut self) {
+        self.fetched = BTreeMap::new();
+        self.crls = Arc::default();
     }
 
     pub(crate) fn crls(&self) -> &Arc<[CertificateRevocationListDer<'static>]> {

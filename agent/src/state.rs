@@ -7,17 +7,20 @@ use std::path::{Path, PathBuf};
 
 use chancery_api::JoinSecret;
 use chancery_identity::{Leaf, Name, Serial, Timestamp};
+use chancery_verifier::feed::{self, Unsaved, UnsavedEntries};
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::key::{Key, KeyError};
 use crate::pem;
-use crate::replace::{remove, replace};
+use crate::replace::{append, remove, replace};
 
 const IDENTITY: &str = "identity.json";
 const NEXT_KEY: &str = "next-key.json";
 const CRLS: &str = "crl.pem";
+const FEED_HEAD: &str = "feed-head";
+const FEED_ENTRIES: &str = "feed-entries";
 const LOCK: &str = "lock";
 
 /// A locked state folder. The lock ends with this value, and with the process whatever way that ends.
@@ -156,6 +159,25 @@ impl Folder {
 
     pub(crate) fn save_crls(&self, pem: &str) -> Result<(), StateError> {
         self.write(CRLS, pem.as_bytes())
+    }
+
+    /// What the feed taught, as last saved.
+    pub(crate) fn load_feed(&self) -> Result<Option<feed::Saved>, StateError> {
+        let (head, entries) = (self.read(FEED_HEAD)?, self.read(FEED_ENTRIES)?);
+        Ok(head.map(|head| feed::Saved { head, entries: entries.unwrap_or_default() }))
+    }
+
+    /// First the entries, for good, then the head that counts them.
+    pub(crate) fn save_feed(&self, unsaved: &Unsaved) -> Result<(), StateError> {
+        match &unsaved.entries {
+            UnsavedEntries::None => {}
+            UnsavedEntries::Whole(lines) => self.write(FEED_ENTRIES, lines.as_bytes())?,
+            UnsavedEntries::More(lines) => {
+                let path = self.path.join(FEED_ENTRIES);
+                append(&path, lines.as_bytes()).map_err(|source| StateError::Io { doing: "write", path, source })?;
+            }
+        }
+        self.write(FEED_HEAD, unsaved.head.as_bytes())
     }
 
     fn read_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<Option<T>, StateError> {

@@ -12,16 +12,19 @@ use chancery_identity::RequestId;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use rustls::ClientConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::connection::{Connection, Peer};
+use self::connection::{Connection, Lease, Peer};
 pub use self::error::ClientError;
 use crate::{Problem, Secret};
 
 /// The longest answer that is read, in bytes: a CRL of a million entries fits.
 const ANSWER_LEN_MAX: usize = 64 << 20;
+/// The longest refusal of a stream that is read, in bytes.
+const PROBLEM_LEN_MAX: usize = 64 << 10;
 /// How long a request may take, unless the client is told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -141,6 +144,35 @@ impl Client {
         self.send(Method::DELETE, path, HeaderMap::new(), Bytes::new(), self.timeout).await.map(drop)
     }
 
+    /// Tells something that needs no answer but that it was heard.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn tell(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
+        let (headers, body) = json(body)?;
+        self.send(Method::POST, path, headers, body, self.timeout).await.map(drop)
+    }
+
+    /// Opens a stream that the issuer adds to for as long as it likes. The client's timeout is for its beginning alone.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn stream(&self, path: &str) -> Result<Stream, ClientError> {
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("text/event-stream"))]);
+        let request = self.request(Method::GET, path, headers, Bytes::new())?;
+        let timeout = self.timeout;
+        let opening = async {
+            let (response, lease) = self.connection.send(request, &self.host).await?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(Stream { body: response.into_body(), _lease: lease });
+            }
+            let body = Limited::new(response.into_body(), PROBLEM_LEN_MAX).collect().await;
+            Err(refused(status, &body.map(|body| body.to_bytes()).unwrap_or_default()))
+        };
+        tokio::time::timeout(timeout, opening).await.map_err(|_| ClientError::Timeout(timeout))?
+    }
+
     /// Fetches a file, unless it is still the one that `etag` came with.
     ///
     /// # Errors
@@ -226,17 +258,38 @@ impl Client {
         if head.status.is_success() || head.status == StatusCode::NOT_MODIFIED {
             return Ok(answer);
         }
-        // Whatever stands between us and the issuer may answer in another form.
-        match serde_json::from_slice::<Problem>(&answer.body) {
-            Ok(problem) => Err(ClientError::Refused(Box::new(problem))),
-            Err(_) => Err(ClientError::Status(head.status)),
-        }
+        Err(refused(head.status, &answer.body))
     }
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// An answer that is still being made.
+#[derive(Debug)]
+pub struct Stream {
+    body: Incoming,
+    /// The connection is in use until the stream is dropped.
+    _lease: Lease,
+}
+
+impl Stream {
+    /// The next bytes; `None` when the issuer has ended it.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(|error| ClientError::Broken(error.to_string()))?;
+            // What is no data are trailers.
+            if let Ok(bytes) = frame.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -293,6 +346,14 @@ pub fn with_query<'a>(path: &str, pairs: impl IntoIterator<Item = (&'a str, &'a 
         }
     }
     target
+}
+
+/// Whatever stands between us and the issuer may answer in another form than a problem.
+fn refused(status: StatusCode, body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => ClientError::Refused(Box::new(problem)),
+        Err(_) => ClientError::Status(status),
+    }
 }
 
 fn json(body: &impl Serialize) -> Result<(HeaderMap, Bytes), ClientError> {

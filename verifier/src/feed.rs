@@ -29,6 +29,8 @@ pub use chancery_tlog::Sha256;
 #[derive(Debug)]
 pub struct Feed {
     trust: FeedTrust,
+    /// The trust anchors that did not come by the feed.
+    given: Arc<[CertificateDer<'static>]>,
     decoder: Decoder,
     /// Of the present connection.
     keys: HeadKeys,
@@ -62,6 +64,7 @@ impl Feed {
     /// all is asked for anew, but a head that could be read is held against those that come.
     pub fn new(trust: FeedTrust, saved: Option<&Saved>, now: Moment) -> (Self, Option<FeedRefused>) {
         let mut feed = Self {
+            given: Arc::clone(&trust.roots),
             trust,
             decoder: Decoder::default(),
             keys: HeadKeys::default(),
@@ -106,6 +109,19 @@ impl Feed {
         // Where most of what is saved is over, asking for all is the way to be rid of it.
         let worn = self.saved_lines > live.saturating_mul(2).saturating_add(10_000);
         (!worn).then_some((head.epoch, head.revocation.n))
+    }
+
+    /// The own trust domain's anchors, when they come another way: those that the feed sends replace them.
+    pub fn trust(&mut self, roots: &Arc<[CertificateDer<'static>]>) {
+        if self.given != *roots {
+            self.given = Arc::clone(roots);
+            self.trust.roots = Arc::clone(roots);
+        }
+    }
+
+    /// What [`Feed::unsaved`] gave could not be saved: all is asked for anew.
+    pub fn not_saved(&mut self) {
+        self.resynchronise = true;
     }
 
     /// A new connection begins: what an earlier one left unfinished does not count.

@@ -180,7 +180,7 @@ impl State {
         let revocations = &self.revocations;
         let own = self.own.authorities.iter().chain(self.trust.anchors.authorities());
         let worst = own.map(|authority| {
-            revocations.of(authority).map_or(Knowledge::Expired, |published| revocations.state_of(published, now))
+            revocations.of(authority).map_or(Knowledge::Expired, |published| revocations.answered_state(published, now))
         });
         let by_crls = worst.max().unwrap_or(Knowledge::Expired);
         let authorities = revocations.published().iter();

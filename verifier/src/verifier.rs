@@ -523,9 +523,12 @@ impl fmt::Display for StartError {
         match self {
             Self::Material(refused) => write!(f, "{refused}"),
             Self::Knowledge(status) => {
-                f.write_str("wanted recent CRLs of all own authorities; ")?;
+                f.write_str("wanted a recent head of the feed, or recent CRLs of all own authorities; ")?;
+                if let Some(feed) = &status.feed {
+                    write!(f, "the feed's newest head, of n {}, is {}; ", feed.n, feed.knowledge)?;
+                }
                 match status.authorities.as_slice() {
-                    [] => f.write_str("there is none")?,
+                    [] => f.write_str("there is no CRL;")?,
                     some => some.iter().try_for_each(|authority| {
                         write!(
                             f,

@@ -13,11 +13,12 @@ use axum::routing::{get, post};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chancery_api::{
-    AttestRequest, AuthorityEntry, AuthorityKind, Bundle, Evidence, FreshnessLimits, Issued, IssuedCertificate,
-    JoinSecret, JoinString, Problem, RenewRequest, Retry, RootPin, WellKnown, Whoami, binding_preimage,
+    AttestRequest, AuthorityEntry, AuthorityKind, Bundle, Evidence, FeedAck, FreshnessLimits, Issued,
+    IssuedCertificate, JoinSecret, JoinString, Problem, RenewRequest, Retry, RootPin, WellKnown, Whoami,
+    binding_preimage,
 };
-use chancery_identity::{Actor, Grant, KeyId, Leaf, Serial, Timestamp};
-use chancery_testkit::{Subject, TestCa};
+use chancery_identity::{Actor, Grant, KeyId, Leaf, Serial, SpiffeId, Timestamp};
+use chancery_testkit::{Subject, TestCa, TestFeed};
 use chancery_verifier::{ClientCertificate, ListenerOptions, Material, Peer, SystemClock, Verifier, axum as serving};
 use ring::digest::{SHA256, digest};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
@@ -41,6 +42,8 @@ pub(crate) struct Issuer {
 pub(crate) struct World {
     pub(crate) ca: TestCa,
     subject: Subject,
+    /// What the feed says, and with which clock its heads are made.
+    feed: watch::Sender<Said>,
     bundle: Vec<CertificateDer<'static>>,
     revision: watch::Sender<u64>,
     state: Mutex<Told>,
@@ -56,9 +59,22 @@ pub(crate) struct Told {
     pub(crate) renew_in: Option<Duration>,
     pub(crate) unchanged: usize,
     pub(crate) clock_offset_s: i64,
+    /// What was acknowledged, and by whom.
+    pub(crate) acks: Vec<(SpiffeId, FeedAck)>,
+    heads: usize,
+    feeds_open: usize,
     answers: BTreeMap<Vec<u8>, Issued>,
     revoked: Vec<Serial>,
     crls: Option<(u64, Vec<Vec<u8>>)>,
+}
+
+/// What the feed says.
+#[derive(Clone)]
+struct Said {
+    feed: TestFeed,
+    /// Said instead, and then nothing.
+    lie: Option<String>,
+    clock_stands: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -99,7 +115,14 @@ impl Issuer {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = Verifier::new(&material, provider, Arc::new(SystemClock)).unwrap();
         let subject = ca.agent("invoice-bot").scope("tools/call:crm/get_customer");
-        let world = Arc::new(World { ca, subject, bundle, revision: watch::Sender::new(1), state: Mutex::default() });
+        let world = Arc::new(World {
+            feed: watch::Sender::new(Said { feed: TestFeed::new(&ca), lie: None, clock_stands: false }),
+            ca,
+            subject,
+            bundle,
+            revision: watch::Sender::new(1),
+            state: Mutex::default(),
+        });
         let app = Router::new()
             .route("/v1/bundle", get(bundle_of))
             .route("/.well-known/chancery", get(well_known))
@@ -108,6 +131,8 @@ impl Issuer {
             .route("/v1/certificates/renew", post(renew))
             .route("/v1/whoami", get(whoami))
             .route("/crl/{n}", get(crl))
+            .route("/v1/feed", get(feed))
+            .route("/v1/feed/acks", post(acknowledge))
             .with_state(Arc::clone(&world));
         let options = ListenerOptions { client_certificate: ClientCertificate::Optional, ..Default::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -142,6 +167,55 @@ impl Issuer {
         let mut told = self.told();
         told.revoked.push(serial);
         told.crls = None;
+    }
+
+    /// Changes what the feed says: those who hear it are told.
+    pub(crate) fn feed<T>(&self, change: impl FnOnce(&mut TestFeed) -> T) -> T {
+        let mut outcome = None;
+        self.world.feed.send_modify(|said| outcome = Some(change(&mut said.feed)));
+        outcome.unwrap()
+    }
+
+    /// Says this instead, on connections that are open too.
+    pub(crate) fn lie(&self, lie: Option<String>) {
+        self.world.feed.send_modify(|said| said.lie = lie);
+    }
+
+    /// Heads are made at the time that the feed says.
+    pub(crate) fn stop_clock(&self) {
+        self.world.feed.send_modify(|said| said.clock_stands = true);
+    }
+
+    /// Waits until somebody acknowledges this number.
+    pub(crate) async fn acknowledged(&self, n: u64) {
+        self.eventually(|told| told.acks.iter().any(|(_, ack)| ack.n >= n)).await;
+    }
+
+    /// Waits for so many more heads.
+    pub(crate) async fn heads(&self, more: usize) {
+        let wanted = self.told().heads + more;
+        self.eventually(|told| told.heads >= wanted).await;
+    }
+
+    async fn eventually(&self, holds: impl Fn(&Told) -> bool) {
+        let waiting = async {
+            while !holds(&self.told()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it comes to hold");
+    }
+
+    pub(crate) fn crls_asked(&self) -> usize {
+        self.told().asked.iter().filter(|(line, _)| line.starts_with("GET /crl")).count()
+    }
+
+    pub(crate) fn feeds(&self) -> usize {
+        self.told().asked.iter().filter(|(line, _)| line == "GET /v1/feed").count()
+    }
+
+    pub(crate) fn feeds_open(&self) -> usize {
+        self.told().feeds_open
     }
 
     pub(crate) fn stop(&mut self) {
@@ -348,6 +422,82 @@ async fn crl(
         return StatusCode::NOT_MODIFIED.into_response();
     }
     ([(header::ETAG, etag)], Bytes::from(crl)).into_response()
+}
+
+/// The feed of one connection.
+struct Feeding {
+    world: Arc<World>,
+    said: watch::Receiver<Said>,
+    /// What was sent last: epoch and number.
+    sent: Option<(u64, u64)>,
+    began: bool,
+    lied: bool,
+}
+
+impl Feeding {
+    async fn next(&mut self) -> String {
+        loop {
+            let Said { mut feed, lie, clock_stands } = self.said.borrow_and_update().clone();
+            if let Some(lie) = lie {
+                if !std::mem::replace(&mut self.lied, true) {
+                    return lie;
+                }
+                // After a lie nothing comes.
+                self.said.changed().await.unwrap();
+                continue;
+            }
+            if !clock_stands {
+                feed.set_time(now());
+            }
+            let newest = (feed.epoch(), feed.n());
+            let text = match self.sent.filter(|(epoch, n)| *epoch == newest.0 && *n <= newest.1) {
+                Some((_, n)) if self.began => feed.since(n),
+                Some((_, n)) => feed.resumed(n),
+                None => feed.whole(),
+            };
+            let news = !self.began || self.sent != Some(newest);
+            (self.began, self.sent) = (true, Some(newest));
+            if !news {
+                // A heartbeat, unless something is said before.
+                let heartbeat = tokio::time::timeout(Duration::from_millis(200), self.said.changed());
+                if heartbeat.await.is_ok() {
+                    continue;
+                }
+            }
+            self.world.told().heads += 1;
+            return text;
+        }
+    }
+}
+
+impl Drop for Feeding {
+    fn drop(&mut self) {
+        self.world.told().feeds_open -= 1;
+    }
+}
+
+async fn feed(
+    State(world): State<Arc<World>>,
+    method: Method,
+    uri: Uri,
+    peer: Peer,
+    Query(query): Query<BTreeMap<String, u64>>,
+) -> Response {
+    world.ask(&method, &uri, Some(&peer));
+    world.told().feeds_open += 1;
+    let sent = query.get("epoch").copied().zip(query.get("after").copied());
+    let said = world.feed.subscribe();
+    let feeding = Feeding { world, said, sent, began: false, lied: false };
+    let events = futures_util::stream::unfold(feeding, |mut feeding| async {
+        let text = feeding.next().await;
+        Some((Ok::<_, std::convert::Infallible>(text), feeding))
+    });
+    ([(header::CONTENT_TYPE, "text/event-stream")], axum::body::Body::from_stream(events)).into_response()
+}
+
+async fn acknowledge(State(world): State<Arc<World>>, peer: Peer, axum::Json(ack): axum::Json<FeedAck>) -> StatusCode {
+    world.told().acks.push((peer.spiffe_id().clone(), ack));
+    StatusCode::NO_CONTENT
 }
 
 fn refuse(status: u16, code: &str, retry: Retry) -> Response {

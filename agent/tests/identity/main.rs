@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod feed;
 mod issuer;
 
 use std::path::PathBuf;

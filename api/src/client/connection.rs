@@ -56,6 +56,12 @@ enum Sender {
 /// An HTTP/1.1 connection that is in use until its answer has been read.
 pub(super) struct Lease(Option<Open>);
 
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
 impl Connection {
     pub(super) fn to(peer: Peer) -> Self {
         Self { peer, open: Mutex::new(None) }

@@ -288,7 +288,7 @@ impl Revocations {
         for ancestor in peer.grant().iter().flat_map(|grant| &grant.chain) {
             let authority = ancestor.authority;
             let published = self.of_key(authority).ok_or(Denial::RevocationUnknown(Some(authority)))?;
-            worst = worst.max(self.state_of(published, now));
+            worst = worst.max(self.answered_state(published, now));
         }
         Ok(worst)
     }
@@ -308,9 +308,18 @@ impl Revocations {
         let mut worst = Knowledge::Fresh;
         for link in path {
             let published = self.of(&link.authority).ok_or(Denial::RevocationUnknown(link.authority.key_id()))?;
-            worst = worst.max(self.state_of(published, now));
+            worst = worst.max(self.answered_state(published, now));
         }
         Ok(worst)
+    }
+
+    /// How recent that is which one authority's CRL tells. Beside a feed only what the issuer answered counts: a CRL that
+    /// lies around since then must not outlive it.
+    pub(crate) fn answered_state(&self, published: &Published, now: Moment) -> Knowledge {
+        if self.feed.is_some() && !(published.current && self.answered.is_some()) {
+            return Knowledge::Expired;
+        }
+        self.state_of(published, now)
     }
 
     /// How recent one authority's CRL is.
