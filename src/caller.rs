@@ -56,9 +56,18 @@ impl Caller {
             return Ok(());
         }
         let detail = format!("{} may not do this: it needs access {level}", self.actor);
-        Err(Refusal::new(Code::AccessMissing, detail)
-            .needs([level])
-            .holds(&self.access)
-            .fix("an administrator: chancery admins update NAME --access LEVEL"))
+        let refusal = Refusal::new(Code::AccessMissing, detail).needs([level]).holds(&self.access);
+        let levels: Vec<_> = self.access.iter().chain([&level]).map(ToString::to_string).collect();
+        let levels = levels.join(",");
+        Err(match &self.actor {
+            Actor::Admin(name) => {
+                refusal.fix(format!("an administrator: chancery admins update {name} --access {levels}"))
+            }
+            // What a token may do is fixed when it is made.
+            Actor::Token(_) => {
+                refusal.fix(format!("an administrator: chancery api-tokens create --access {levels}, for a new token"))
+            }
+            _ => refusal,
+        })
     }
 }

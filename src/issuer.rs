@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chancery_api::{
-    Access, Admin, Agent, AttestRequest, AuthorityEntry, AuthorityKind, Bundle, Challenge, FreshnessLimits,
-    RenewRequest, RootPin, Service, State as RecordState, Subject, WellKnown, Whoami,
+    Access, Admin, Agent, AttestRequest, AuthorityEntry, AuthorityKind, AuthorityState, AuthorityView, Bundle,
+    Challenge, FirstAdministrator, FreshnessLimits, JoinTokenCreated, RenewRequest, RootPin, Rotation, Service,
+    State as RecordState, Subject, WellKnown, Whoami,
 };
 use chancery_ca::local::CRYPTO;
-use chancery_ca::{KeyPolicy, StatusUrl};
-use chancery_identity::{Actor, KeyId, Name, RequestId, Timestamp, TrustDomain};
+use chancery_ca::{AuthorityCertificate, KeyPolicy, StatusUrl};
+use chancery_identity::{Actor, KeyId, Name, RequestId, Target, Timestamp, TrustDomain};
 use chancery_verifier::Peer;
 use ring::rand::SystemRandom;
 use rustls_pki_types::CertificateDer;
@@ -23,7 +24,7 @@ use crate::config::Config;
 use crate::issuance::{self, Issuance, Outcome, Wish, renew_after, spread};
 use crate::random::Random;
 use crate::refusal::{Code, Refusal};
-use crate::registry::{self, Registry};
+use crate::registry::{self, FirstToken, Registry};
 use crate::revocation::{Crls, Feed, Herald, KeptHead, Ocsp, PublishError, Publisher, Revocations};
 use crate::store::{Committed, DbError, Registered, Store};
 
@@ -42,6 +43,7 @@ pub struct Issuer {
     responders: Arc<Responders>,
     ocsp: Ocsp,
     feed: Arc<Feed>,
+    first_token: Option<FirstToken>,
 }
 
 impl Issuer {
@@ -93,6 +95,7 @@ impl Issuer {
             ttl_max: config.ttl.authority / 4,
         };
         let revocations = Revocations { store: store.clone(), crls: crls.clone() };
+        let first_token = registry.write_first_token(&config.data_dir, now).map_err(StartError::FirstToken)?;
         let issuer = Self {
             config,
             clock,
@@ -107,6 +110,7 @@ impl Issuer {
             responders,
             ocsp,
             feed,
+            first_token,
         };
         Ok((Arc::new(issuer), publisher, herald))
     }
@@ -177,6 +181,23 @@ impl Issuer {
     /// Root and issuing authority.
     pub fn authorities(&self) -> &Authorities {
         &self.authorities
+    }
+
+    /// The token for the first administrator, where there was none at the start.
+    pub const fn first_token(&self) -> Option<&FirstToken> {
+        self.first_token.as_ref()
+    }
+
+    /// Creates the first administrator, by the token that was written for it.
+    ///
+    /// # Errors
+    /// Another token, one that was used or is over, or an administrator that is there.
+    pub async fn create_first_admin(
+        &self,
+        request: FirstAdministrator,
+        request_id: RequestId,
+    ) -> Result<Committed<JoinTokenCreated>, Refusal> {
+        self.registry.create_first_admin(self.first_token(), request, request_id, self.now()).await
     }
 
     /// Makes certificates.
@@ -300,6 +321,77 @@ impl Issuer {
         self.authorities.bundle().map_err(|error| Refusal::new(Code::Internal, error.to_string()))
     }
 
+    /// The authorities as administrators see them: the root, then the issuing ones, oldest first.
+    ///
+    /// # Errors
+    /// A certificate in the database that is no authority's.
+    pub fn authority_views(&self) -> Result<Vec<AuthorityView>, Refusal> {
+        let mut held = self.store.state().authorities();
+        held.sort_unstable_by_key(|authority| (authority.kind, authority.log_index));
+        held.iter().map(|authority| self.authority_view(authority)).collect()
+    }
+
+    fn authority_view(&self, held: &crate::store::Authority) -> Result<AuthorityView, Refusal> {
+        let key_id = held.key_id;
+        let certificate = AuthorityCertificate::read(held.certificate.clone())
+            .map_err(|error| Refusal::new(Code::Internal, format!("authority {key_id}: {error}")))?;
+        let stopped = self.store.state().naming(&Target::Authority(key_id)).into_iter().next();
+        let generations = self.authorities.all_issuing();
+        let generation = generations.iter().position(|one| one.key_id() == key_id);
+        let present = generations.iter().position(|one| one.key_id() == self.authorities.issuing().key_id());
+        let state = match (held.kind, generation) {
+            (AuthorityKind::Root, _) => AuthorityState::Signing,
+            _ if stopped.is_some() => AuthorityState::Stopped,
+            (AuthorityKind::Issuing, None) => AuthorityState::Over,
+            (AuthorityKind::Issuing, at) if at == present => AuthorityState::Signing,
+            (AuthorityKind::Issuing, at) if at > present => AuthorityState::Announced,
+            (AuthorityKind::Issuing, _) => AuthorityState::Superseded,
+        };
+        let signs_from_at = generation.and_then(|at| generations.get(at)).map(|one| one.signs_from());
+        let published = self.crls.of(key_id);
+        Ok(AuthorityView {
+            key_id,
+            kind: held.kind,
+            state,
+            key_here: held.sealed_key.is_some(),
+            serial: certificate.serial(),
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+            signs_from_at: signs_from_at.filter(|_| state == AuthorityState::Announced),
+            crl_number: held.crl_number.map(|number| number.to_string()),
+            crl_next_update_at: published.map(|crl| crl.next_update),
+            crl: format!("/crl/{key_id}.crl"),
+            certificate: format!("/ca/{key_id}.crt"),
+            revocation_id: stopped.map(|entry| entry.id),
+            log_index: held.log_index,
+        })
+    }
+
+    /// Makes a successor to the issuing authority. It signs once verifiers had the time to learn of it.
+    ///
+    /// # Errors
+    /// A root that does not sign here, or a database that does not commit.
+    pub async fn rotate(&self, caller: &Caller) -> Result<Committed<Rotation>, Refusal> {
+        let now = self.now();
+        let present = self.authorities.issuing().key_id();
+        let made = self.authorities.succeed(caller.cause(), now).await.map_err(no_successor)?;
+        made.try_map(|successor| {
+            let held = self.store.state().authority(successor.key_id());
+            let view = held.map(|held| self.authority_view(&held)).transpose()?;
+            Ok(Rotation { present, successor: view, signs_from_at: successor.signs_from() })
+        })
+    }
+
+    /// What [`Issuer::rotate`] would do.
+    ///
+    /// # Errors
+    /// A root that does not sign here.
+    pub fn would_rotate(&self) -> Result<Rotation, Refusal> {
+        drop(self.authorities.unseal_root().map_err(no_successor)?);
+        let present = self.authorities.issuing().key_id();
+        Ok(Rotation { present, successor: None, signs_from_at: self.authorities.would_sign_from(self.now()) })
+    }
+
     /// What the issuer says of itself.
     pub fn well_known(&self) -> WellKnown {
         let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
@@ -387,6 +479,16 @@ impl RecordNow {
     }
 }
 
+fn no_successor(error: OpenError) -> Refusal {
+    match error {
+        OpenError::Store(error) => error.into(),
+        error => {
+            tracing::error!(%error, "no successor to the issuing authority is made");
+            Refusal::new(Code::Internal, format!("no successor is made: {error}"))
+        }
+    }
+}
+
 fn root_pin(root: &[u8]) -> RootPin {
     RootPin::from_bytes((CRYPTO.sha256)(root))
 }
@@ -421,6 +523,9 @@ pub enum StartError {
         /// Why not.
         why: String,
     },
+    /// The token for the first administrator.
+    #[error("{}", .0.detail())]
+    FirstToken(Refusal),
     /// A first CRL.
     #[error(transparent)]
     Publish(#[from] PublishError),

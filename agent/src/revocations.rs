@@ -13,8 +13,9 @@ use rustls_pki_types::CertificateRevocationListDer;
 pub(crate) const EACH: Duration = Duration::from_secs(1);
 /// How often where only our own connections do.
 pub(crate) const EACH_FOR_CALLS: Duration = Duration::from_secs(15);
-/// How long the list of authorities serves. A new authority is listed long before it signs.
-const AUTHORITIES_SERVE: Duration = Duration::from_secs(30);
+/// The part of `stale_after` that the list of authorities serves. A new authority is listed for twice `stale_after`
+/// before it signs, so whoever is fresh has its CRL by then.
+const LIST_SERVES: u32 = 3;
 
 /// What was fetched, to be asked for again only if it changed.
 #[derive(Default)]
@@ -59,7 +60,10 @@ impl Poll {
     /// Asks for each authority's CRL. All of them are answered, or the round brings nothing.
     pub(crate) async fn round(&mut self, client: &Client, clock: &dyn Clock) -> Result<Round, ClientError> {
         let answered = clock.now();
-        let known = self.authorities.take().filter(|(asked, _)| answered.since(*asked) < AUTHORITIES_SERVE);
+        let known = self.authorities.take().filter(|(asked, known)| {
+            let serves = Duration::from_secs(known.freshness.stale_after_s.into()) / LIST_SERVES;
+            answered.since(*asked) < serves
+        });
         let asking = known.is_none();
         let (asked, well_known): (Moment, WellKnown) = match known {
             Some(known) => known,

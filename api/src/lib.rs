@@ -15,12 +15,14 @@ mod admin;
 mod agent;
 mod api_token;
 mod attest;
+mod authority;
 mod binding;
 mod bundle;
 mod certificate;
 #[cfg(feature = "client")]
 pub mod client;
 mod feed;
+mod first_administrator;
 mod instance;
 mod join;
 mod join_token;
@@ -42,6 +44,7 @@ pub use attest::{
     AttestRequest, Challenge, Evidence, Issued, IssuedCertificate, JoinTokenEvidence, RejoinEvidence, RenewRequest,
     X509popEvidence,
 };
+pub use authority::{AuthorityState, AuthorityView, RotateRequest, Rotation};
 pub use binding::binding_preimage;
 pub use bundle::{Bundle, BundleError, Jwk};
 pub use certificate::{CertificateState, CertificateView};
@@ -49,6 +52,7 @@ pub use feed::{
     Applies, FeedAck, FeedEntry, FeedResume, FeedRevocation, FeedSnapshot, KnowledgeState, Learns, OpenConnections,
     VerifierView,
 };
+pub use first_administrator::FirstAdministrator;
 pub use instance::{Instance, InstanceState};
 pub use join::{JoinSecret, JoinString, JoinStringError, RootPin};
 pub use join_token::{JoinToken, JoinTokenCreated, NewJoinToken};

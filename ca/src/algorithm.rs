@@ -53,7 +53,7 @@ impl Algorithm {
         }
     }
 
-    const ALL: [Self; 4] = [Self::EcdsaP256, Self::EcdsaP384, Self::Ed25519, Self::Rsa];
+    pub(crate) const ALL: [Self; 4] = [Self::EcdsaP256, Self::EcdsaP384, Self::Ed25519, Self::Rsa];
 }
 
 impl fmt::Display for Algorithm {

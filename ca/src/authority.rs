@@ -11,6 +11,7 @@ use crate::algorithm::PublicKey;
 use crate::certificate::{
     self, DIGITAL_SIGNATURE, Head, Links, OCSP_NO_CHECK, OCSP_SIGNING, SIGNS_CERTIFICATES, extension,
 };
+use crate::csr::EXTENSION_REQUEST;
 use crate::lint::{Finding, Kind, lint};
 use crate::ocsp::{RESPONDER_VALIDITY, ResponderCertificate};
 use crate::profile::{BACKDATING, Issuer, Linted, Signed};
@@ -96,6 +97,32 @@ impl Authority {
     pub(crate) fn issuer(&self, status: &StatusUrl) -> Issuer {
         self.0.issuer(status, Some(status.ocsp()))
     }
+}
+
+/// Asks a root that signs elsewhere for an issuing certificate: a request (RFC 2986) in DER that has the subject and all
+/// extensions that the certificate must have, for the signer's key.
+///
+/// # Errors
+/// The signer failed, or its key is of no known kind.
+pub async fn request_issuing(
+    trust_domain: &TrustDomain,
+    signer: &dyn Signer,
+    crypto: Crypto,
+) -> Result<Vec<u8>, AuthorityError> {
+    let holder = public_key(signer)?;
+    let key_id = key::key_id(holder.bits, crypto);
+    let mut writer = Writer::new();
+    writer.nested(der::SEQUENCE, |w| {
+        w.unsigned_64(0).raw(&distinguished_name("issuing", trust_domain, key_id)).raw(holder.spki);
+        w.nested(der::context_constructed(0), |w| {
+            w.nested(der::SEQUENCE, |w| {
+                w.oid(EXTENSION_REQUEST).nested(der::SET, |w| {
+                    w.nested(der::SEQUENCE, |w| authority_extensions(w, Kind::Issuing, trust_domain, key_id));
+                });
+            });
+        });
+    });
+    Ok(sign(signer, crypto, &writer.finish()).await?)
 }
 
 /// The root of one trust domain: signs issuing authorities, the keys that sign heads and its CRL, and nothing else.
@@ -316,6 +343,14 @@ fn extensions(w: &mut Writer, kind: Kind, issuer: &Issuer, key_id: KeyId) {
         Kind::HeadKey => return head_key_extensions(w, issuer, key_id),
         Kind::Leaf | Kind::Issuing | Kind::Root => {}
     }
+    authority_extensions(w, kind, &issuer.trust_domain, key_id);
+    if let Some(links) = &issuer.links {
+        certificate::authority_extensions(w, issuer.key_id, links);
+    }
+}
+
+/// What an authority is, whoever signs it.
+fn authority_extensions(w: &mut Writer, kind: Kind, trust_domain: &TrustDomain, key_id: KeyId) {
     extension(w, oid::BASIC_CONSTRAINTS, true, |w| {
         w.nested(der::SEQUENCE, |w| {
             w.boolean(true);
@@ -333,12 +368,9 @@ fn extensions(w: &mut Writer, kind: Kind, issuer: &Issuer, key_id: KeyId) {
     // X509-SVID §3.2: a signing certificate's SPIFFE ID has no path.
     extension(w, oid::SUBJECT_ALT_NAME, false, |w| {
         w.nested(der::SEQUENCE, |w| {
-            w.value(certificate::URI, issuer.trust_domain.id().as_str().as_bytes());
+            w.value(certificate::URI, trust_domain.id().as_str().as_bytes());
         });
     });
-    if let Some(links) = &issuer.links {
-        certificate::authority_extensions(w, issuer.key_id, links);
-    }
 }
 
 /// No SPIFFE ID: the key speaks of the log and is nobody that connects.

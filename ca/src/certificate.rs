@@ -78,7 +78,7 @@ pub(crate) fn extension(w: &mut Writer, id: &[u8], critical: bool, value: impl F
 }
 
 /// Where what an authority signs points its readers to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Links {
     /// The authority's CRL.
     pub(crate) crl: String,

@@ -10,7 +10,7 @@ use crate::{Algorithm, KeyPolicy, KeyRefused, SubjectKey};
 pub const CSR_LEN_MAX: usize = 8192;
 
 /// PKCS #9 extensionRequest, RFC 2985 §5.4.2.
-const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 9, 14];
+pub(crate) const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 9, 14];
 
 /// Takes the key out of a request in DER, if the policy allows it and the request is signed by it.
 ///

@@ -68,6 +68,7 @@ mod authority_certificate;
 mod certificate;
 mod crl;
 mod csr;
+mod foreign;
 mod key;
 mod lint;
 #[cfg(feature = "ring")]
@@ -78,10 +79,11 @@ mod signer;
 mod status;
 
 pub use algorithm::{Algorithm, Crypto};
-pub use authority::{Authority, AuthorityError, HEAD_KEY_VALIDITY, RootAuthority, SignError};
+pub use authority::{Authority, AuthorityError, HEAD_KEY_VALIDITY, RootAuthority, SignError, request_issuing};
 pub use authority_certificate::AuthorityCertificate;
 pub use crl::{CrlEntry, CrlHead, CrlNumber, CrlPlan, CrlRefused, SignedCrl};
 pub use csr::{CSR_LEN_MAX, CsrRefused, inspect_csr};
+pub use foreign::{ForeignCrl, ForeignRefused, judge_issuing, judge_root};
 pub use key::{KeyPolicy, KeyRefused, SubjectKey};
 pub use lint::Finding;
 pub use ocsp::{

@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::config::{CRL_VALIDITY, Config, Ttl};
 use crate::issuance::pem;
-use crate::store::{self, Cause, CommitError, PutAuthority, Store};
+use crate::store::{self, Cause, CommitError, Committed, PutAuthority, Store};
 
 pub use head::HeadKeys;
 pub use responder::Responders;
@@ -95,8 +95,8 @@ impl Authorities {
             Some(newest) => newest.clone(),
             None => {
                 let root = ceremony.unseal_root(&root)?;
-                let authority = ceremony.make_issuing(&root, status, config.ttl.authority, &Cause::ISSUER).await?;
-                let first = Arc::new(Issuing::new(authority, status, now));
+                let made = ceremony.make_issuing(&root, status, config.ttl.authority, Cause::ISSUER).await?;
+                let first = Arc::new(Issuing::new(made.into_reply(), status, now));
                 generations.push(first.clone());
                 first
             }
@@ -246,7 +246,7 @@ impl Ceremony<'_> {
     async fn make_root(&self, validity: Duration) -> Result<AuthorityCertificate, OpenError> {
         let DrawnKey { signer, pkcs8 } = self.draw_key()?;
         let root = RootAuthority::create(self.trust_domain, signer, CRYPTO, validity, self.now, self.serial()?).await?;
-        self.keep(AuthorityKind::Root, root.certificate(), &pkcs8, &Cause::ISSUER).await?;
+        self.keep(AuthorityKind::Root, root.certificate(), &pkcs8, Cause::ISSUER).await?;
         Ok(root.certificate().clone())
     }
 
@@ -255,12 +255,12 @@ impl Ceremony<'_> {
         root: &RootAuthority,
         status: &StatusUrl,
         validity: Duration,
-        cause: &Cause,
-    ) -> Result<Authority, OpenError> {
+        cause: Cause,
+    ) -> Result<Committed<Authority>, OpenError> {
         let DrawnKey { signer, pkcs8 } = self.draw_key()?;
         let issuing = root.issue(signer, status, validity, self.now, self.serial()?).await?;
-        self.keep(AuthorityKind::Issuing, issuing.certificate(), &pkcs8, cause).await?;
-        Ok(issuing)
+        let kept = self.keep(AuthorityKind::Issuing, issuing.certificate(), &pkcs8, cause).await?;
+        Ok(kept.map(|()| issuing))
     }
 
     fn unseal_root(&self, root: &AuthorityCertificate) -> Result<RootAuthority, OpenError> {
@@ -299,19 +299,13 @@ impl Ceremony<'_> {
         kind: AuthorityKind,
         certificate: &AuthorityCertificate,
         pkcs8: &[u8],
-        cause: &Cause,
-    ) -> Result<(), OpenError> {
+        cause: Cause,
+    ) -> Result<Committed<()>, OpenError> {
         let key_id = certificate.key_id();
         let sealed_key = self.seal.seal(label(self.trust_domain, kind, &key_id.to_string()), pkcs8, self.rng)?;
-        let put = PutAuthority {
-            cause: cause.clone(),
-            key_id,
-            kind,
-            certificate: certificate.der().to_vec(),
-            sealed_key: Some(sealed_key),
-        };
-        let _kept = self.store.commit(put).await?;
-        Ok(())
+        let put =
+            PutAuthority { cause, key_id, kind, certificate: certificate.der().to_vec(), sealed_key: Some(sealed_key) };
+        Ok(self.store.commit(put).await?.map(drop))
     }
 }
 

@@ -8,34 +8,34 @@ use std::sync::Arc;
 
 use chancery_identity::{KeyId, Target, Timestamp};
 
-use crate::store::Cause;
+use crate::store::{Cause, Committed};
 
 use super::{Authorities, Issuing, OpenError};
 
 impl Authorities {
     /// Makes a successor if it is time: the newest generation is past half of its life, or every one is stopped.
-    /// Returns whether it made one.
     ///
     /// # Errors
     /// A seal that does not open, a root that is over, a database that does not commit.
-    pub(crate) async fn succeed_in_time(&self, now: Timestamp) -> Result<bool, OpenError> {
-        let due = self.successor_due(now);
-        if due {
-            self.succeed(&Cause::ISSUER, now).await?;
+    pub(crate) async fn succeed_in_time(&self, now: Timestamp) -> Result<(), OpenError> {
+        if self.successor_due(now) {
+            self.succeed(Cause::ISSUER, now).await?;
         }
-        Ok(due)
+        Ok(())
     }
 
     /// Makes a successor under the root, whatever the time is. It signs from [`Issuing::signs_from`].
     ///
     /// # Errors
     /// As [`Authorities::succeed_in_time`].
-    pub(crate) async fn succeed(&self, cause: &Cause, now: Timestamp) -> Result<Arc<Issuing>, OpenError> {
+    pub(crate) async fn succeed(&self, cause: Cause, now: Timestamp) -> Result<Committed<Arc<Issuing>>, OpenError> {
         let _one_at_a_time = self.ceremony.lock().await;
         let ceremony = self.ceremony_at(now);
         let root = self.unseal_root()?;
-        let authority = ceremony.make_issuing(&root, &self.status, self.ttl.authority, cause).await?;
-        let successor = Arc::new(Issuing::new(authority, &self.status, now + self.announced_for));
+        let made = ceremony.make_issuing(&root, &self.status, self.ttl.authority, cause).await?;
+        let signs_from = self.would_sign_from(now);
+        let committed = made.map(|authority| Arc::new(Issuing::new(authority, &self.status, signs_from)));
+        let successor = committed.reply();
         self.generations.rcu(|all| {
             let mut all = Vec::clone(all);
             all.push(successor.clone());
@@ -43,7 +43,12 @@ impl Authorities {
         });
         self.changed.send_modify(|count| *count += 1);
         tracing::info!(key_id = %successor.key_id(), signs_from = %successor.signs_from, "a new issuing authority");
-        Ok(successor)
+        Ok(committed)
+    }
+
+    /// When a successor made now begins to sign.
+    pub(crate) fn would_sign_from(&self, now: Timestamp) -> Timestamp {
+        now + self.announced_for
     }
 
     /// Lets the generation sign whose time has come; `published` says whether one's CRL can be had.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Context, Exit, Failure};
+use super::serve::CONFIG_DEFAULT;
+use super::{Context, Exit, Failure, Global};
 use crate::config::{Config, SealSource, text};
 
 #[derive(Debug, Subcommand)]
@@ -16,43 +17,91 @@ pub(crate) enum ConfigCommand {
         /// The file; CHANCERY_CONFIG otherwise.
         file: Option<PathBuf>,
     },
-    /// Show every value, and whether the file or a default gave it.
-    #[command(after_help = "Examples:\n  chancery config show chancery.toml")]
+    /// Show every value, and where it comes from: a flag, the environment, the file or a default.
+    #[command(after_help = "Examples:\n  chancery config show chancery.toml\n  chancery config show --json")]
     Show {
-        /// The file; CHANCERY_CONFIG otherwise.
+        /// The file; CHANCERY_CONFIG otherwise, or what `serve` takes by default.
         file: Option<PathBuf>,
     },
 }
 
 impl ConfigCommand {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
-        let (Self::Check { file } | Self::Show { file }) = &self;
-        let path = file.as_ref().or(context.global.config.as_ref()).ok_or_else(|| {
-            Failure::usage("no configuration file: neither an argument, --config nor CHANCERY_CONFIG")
-        })?;
-        let config = Config::load(path).map_err(Failure::usage)?;
         match self {
-            Self::Check { .. } => {
+            Self::Check { file } => {
+                let path = file.as_ref().or(context.global.config.as_ref()).ok_or_else(|| {
+                    Failure::usage("no configuration file: neither an argument, --config nor CHANCERY_CONFIG")
+                })?;
+                let config = Config::load(path).map_err(Failure::usage)?;
                 let words = format!("{} is good: trust domain {}", path.display(), config.trust_domain);
                 context.output.result(&json!({ "ok": true }), &words);
             }
-            Self::Show { .. } => show(context, path, &config)?,
+            Self::Show { file } => {
+                let packaged = Some(PathBuf::from(CONFIG_DEFAULT)).filter(|path| path.exists());
+                let mut shown = of_the_command_line(context.global);
+                if let Some(path) = file.or_else(|| context.global.config.clone()).or(packaged) {
+                    shown.extend(of_the_file(&path)?);
+                }
+                show(context, &shown);
+            }
         }
         Ok(Exit::Done)
     }
 }
 
-fn show(context: &Context<'_>, path: &Path, config: &Config) -> Result<(), Failure> {
-    let written: toml::Table = std::fs::read_to_string(path).map_err(Failure::here)?.parse().map_err(Failure::usage)?;
-    let mut lines = Vec::new();
-    let mut body = serde_json::Map::new();
-    for (key, value) in values(config) {
-        let origin = if stands_in(&written, key) { "file" } else { "default" };
-        lines.push(format!("{key:24}  {value:40}  {origin}"));
-        body.insert(key.into(), json!({ "value": value, "origin": origin }));
+/// A value, and where it comes from.
+struct Shown {
+    key: &'static str,
+    value: String,
+    origin: &'static str,
+}
+
+fn show(context: &Context<'_>, shown: &[Shown]) {
+    let line = |Shown { key, value, origin }: &Shown| format!("{key:24}  {value:40}  {origin}");
+    let entry = |Shown { key, value, origin }: &Shown| ((*key).to_owned(), json!({ "value": value, "origin": origin }));
+    let body: serde_json::Map<_, _> = shown.iter().map(entry).collect();
+    context.output.result(&body.into(), &shown.iter().map(line).collect::<Vec<_>>().join("\n"));
+}
+
+/// What flags and the environment say to every command. Of secrets only that they are there.
+fn of_the_command_line(global: &Global) -> Vec<Shown> {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let given = [
+        ("config", path(&global.config)),
+        ("issuer", global.issuer.clone()),
+        ("pin", global.pin.map(|pin| pin.to_string())),
+        ("token_file", path(&global.token_file)),
+        ("output", Some(global.form().word())),
+        ("timeout", Some(text(global.timeout))),
+    ];
+    let mut shown: Vec<Shown> = given
+        .into_iter()
+        .map(|(key, value)| Shown { key, value: value.unwrap_or_else(|| "-".into()), origin: global.origin(key) })
+        .collect();
+    let variable = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    for (key, name, secret) in [
+        ("token", "CHANCERY_TOKEN", true),
+        ("join", "CHANCERY_JOIN", true),
+        ("join_file", "CHANCERY_JOIN_FILE", false),
+        ("agent", "CHANCERY_AGENT", false),
+        ("state_dir", "CHANCERY_STATE_DIR", false),
+        ("no_color", "NO_COLOR", false),
+    ] {
+        let value = match variable(name) {
+            false => "-".to_owned(),
+            true if secret => "(set, not shown)".to_owned(),
+            true => std::env::var(name).unwrap_or_default(),
+        };
+        shown.push(Shown { key, value, origin: if variable(name) { "environment" } else { "default" } });
     }
-    context.output.result(&body.into(), &lines.join("\n"));
-    Ok(())
+    shown
+}
+
+fn of_the_file(path: &Path) -> Result<Vec<Shown>, Failure> {
+    let config = Config::load(path).map_err(Failure::usage)?;
+    let written: toml::Table = std::fs::read_to_string(path).map_err(Failure::here)?.parse().map_err(Failure::usage)?;
+    let origin = |key| if stands_in(&written, key) { "file" } else { "default" };
+    Ok(values(&config).into_iter().map(|(key, value)| Shown { key, value, origin: origin(key) }).collect())
 }
 
 fn values(config: &Config) -> Vec<(&'static str, String)> {
@@ -81,9 +130,8 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("freshness.stale_after", text(config.freshness.stale_after)),
         ("freshness.expired_after", text(config.freshness.expired_after)),
     ];
-    if let Some(roots) = &config.x509pop_roots {
-        values.push(("x509pop.roots", roots.display().to_string()));
-    }
+    let roots = config.x509pop_roots.as_ref().map_or_else(|| "-".into(), |roots| roots.display().to_string());
+    values.push(("x509pop.roots", roots));
     values
 }
 
@@ -109,7 +157,17 @@ fn without_password(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
+
+    #[test]
+    fn every_key_of_the_file_is_shown() {
+        let free = "127.0.0.1:0".parse().unwrap();
+        let config = Config::dev("chancery-dev".into(), free, free).unwrap();
+        let shown: Vec<_> = values(&config).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(shown, crate::config::KEYS);
+    }
 
     #[test]
     fn a_password_is_not_shown() {

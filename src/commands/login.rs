@@ -27,16 +27,7 @@ pub(crate) struct Login {
 
 impl Login {
     pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
-        let join: JoinString = self.join_string()?.parse().map_err(Failure::usage)?;
-        let folder = folder(join.issuer())?;
-        let issuer = join.issuer().to_owned();
-        let output = context.output;
-        let builder = Identity::builder().join(join).state_dir(&folder);
-        let identity = builder.observe(move |event| output.say(&format!("chancery: {event}"))).start().await?;
-        let id = identity.spiffe_id();
-        let words = format!("logged in at {issuer} as {id}\n  kept in {}, renewed by itself", folder.display());
-        context.output.result(&json!({ "issuer": issuer, "spiffe_id": id, "folder": folder }), &words);
-        Ok(Exit::Done)
+        enrol(context, self.join_string()?.parse().map_err(Failure::usage)?).await
     }
 
     fn join_string(&self) -> Result<zeroize::Zeroizing<String>, Failure> {
@@ -56,6 +47,19 @@ impl Login {
         stdin.read_to_string(&mut text).map_err(Failure::here)?;
         Ok(text)
     }
+}
+
+/// Attests as the administrator that the join token is for, and keeps its certificate.
+pub(crate) async fn enrol(context: &Context<'_>, join: JoinString) -> Result<Exit, Failure> {
+    let folder = folder(join.issuer())?;
+    let issuer = join.issuer().to_owned();
+    let output = context.output;
+    let builder = Identity::builder().join(join).state_dir(&folder);
+    let identity = builder.observe(move |event| output.say(&format!("chancery: {event}"))).start().await?;
+    let id = identity.spiffe_id();
+    let words = format!("logged in at {issuer} as {id}\n  kept in {}, renewed by itself", folder.display());
+    context.output.result(&json!({ "issuer": issuer, "spiffe_id": id, "folder": folder }), &words);
+    Ok(Exit::Done)
 }
 
 /// Takes up the login that a folder keeps, after another command that has it.

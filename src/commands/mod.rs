@@ -2,6 +2,7 @@
 
 mod admins;
 mod agents;
+mod authorities;
 mod authz;
 mod config;
 mod confirm;
@@ -26,11 +27,14 @@ mod views;
 mod watch;
 mod workload;
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use chancery_api::RootPin;
 
@@ -56,6 +60,18 @@ pub struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Cli {
+    /// Reads the arguments, and remembers which of them were given how.
+    fn read<I: IntoIterator<Item: Into<OsString> + Clone>>(arguments: I) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        let given = |name| Some((name, matches.value_source(name)?));
+        let names = ["config", "issuer", "pin", "token_file", "output", "timeout"];
+        cli.global.origins = names.into_iter().filter_map(given).collect();
+        Ok(cli)
+    }
 }
 
 /// What every command takes.
@@ -98,11 +114,27 @@ pub struct Global {
     /// No colours; NO_COLOR does the same.
     #[arg(long, global = true)]
     no_color: bool,
+    /// What was given by flag or environment, by the names of the fields above.
+    #[arg(skip)]
+    origins: HashMap<&'static str, ValueSource>,
 }
 
 impl Global {
+    fn form(&self) -> Form {
+        if self.json { Form::Json } else { self.output }
+    }
+
+    /// Where a value comes from.
+    fn origin(&self, name: &str) -> &'static str {
+        match self.origins.get(name) {
+            Some(ValueSource::CommandLine) => "flag",
+            Some(ValueSource::EnvVariable) => "environment",
+            _ => "default",
+        }
+    }
+
     fn output(&self) -> Output {
-        Output::new(if self.json { Form::Json } else { self.output }, self.quiet, self.verbose > 0, self.no_color)
+        Output::new(self.form(), self.quiet, self.verbose > 0, self.no_color)
     }
 }
 
@@ -128,7 +160,9 @@ enum Command {
     Retire(stop::Retire),
     /// End what exists now, for good.
     Revoke(stop::Revoke),
-    /// End a suspension.
+    /// Refuse every request that a scope covers, whoever makes it, until resumed. No certificate ends.
+    Forbid(stop::Forbid),
+    /// End a suspension or a forbidding.
     Resume(stop::ResumeId),
     /// Agents: what may be attested as what.
     #[command(subcommand)]
@@ -159,7 +193,7 @@ enum Command {
     Revocations(records::Revocations),
     /// Authorities: the keys that sign.
     #[command(subcommand)]
-    Authorities(records::Authorities),
+    Authorities(authorities::Authorities),
     /// The log of every decision.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -182,7 +216,7 @@ enum Command {
 
 /// Reads the arguments, does what they say, and reports how it went.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let output = cli.global.output();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -214,6 +248,7 @@ async fn run(command: Command, global: &Global, output: Output) -> Result<Exit, 
         Command::Suspend(suspend) => suspend.run(&context).await,
         Command::Retire(retire) => retire.run(&context).await,
         Command::Revoke(revoke) => revoke.run(&context).await,
+        Command::Forbid(forbid) => forbid.run(&context).await,
         Command::Resume(resume) => resume.run(&context).await,
         Command::Agents(agents) => agents.run(&context).await,
         Command::Services(services) => services.run(&context).await,
@@ -306,6 +341,14 @@ mod tests {
         assert!(error.contains("--owner"), "{error}");
         let error = Cli::try_parse_from(["chancery", "agnets", "list"]).unwrap_err().to_string();
         assert!(error.contains("agents"), "{error}");
+    }
+
+    #[test]
+    fn a_value_knows_where_it_comes_from() {
+        for arguments in [["chancery", "--timeout", "5s", "whoami"], ["chancery", "whoami", "--timeout", "5s"]] {
+            let global = Cli::read(arguments).unwrap().global;
+            assert_eq!((global.origin("timeout"), global.origin("issuer")), ("flag", "default"), "{arguments:?}");
+        }
     }
 
     #[test]

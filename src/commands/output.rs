@@ -21,6 +21,13 @@ pub enum Form {
     Id,
 }
 
+impl Form {
+    /// As `-o` takes it.
+    pub(crate) fn word(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
 /// A column of a table: its title, whether only `wide` has it, and what stands in it.
 pub(crate) struct Column<T: 'static>(pub(crate) &'static str, pub(crate) Width, pub(crate) fn(&T) -> String);
 

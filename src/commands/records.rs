@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 
 use chancery_api::client::with_query;
-use chancery_api::{AuthorityEntry, CertificateView, Instance, RevocationView, SystemEntry, Whoami};
-use chancery_identity::{KeyId, Name, RevocationId, Scope, Serial, System, Target, Timestamp};
+use chancery_api::{CertificateView, Instance, RevocationView, SystemEntry, Whoami};
+use chancery_identity::{Name, RevocationId, Scope, Serial, System, Target, Timestamp};
 
 use super::output::Record;
 use super::views::joined;
@@ -238,28 +238,6 @@ impl Revocations {
             }
             Self::Get { id } => get::<RevocationView>(context, &format!("/v1/admin/revocations/{id}")).await,
             Self::Watch(watch) => watch.run(context).await,
-        }
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Authorities {
-    /// List authorities, the roots first.
-    #[command(after_help = "Examples:\n  chancery authorities list -o wide")]
-    List(Page),
-    /// Show one authority.
-    #[command(after_help = "Examples:\n  chancery authorities get 3fa20000000000000000000000000000000000aa")]
-    Get {
-        /// Its key id.
-        key_id: KeyId,
-    },
-}
-
-impl Authorities {
-    pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
-        match self {
-            Self::List(page) => list::<AuthorityEntry>(context, "/v1/admin/authorities", &page, &[]).await,
-            Self::Get { key_id } => get::<AuthorityEntry>(context, &format!("/v1/admin/authorities/{key_id}")).await,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::config::{Config, SealSource};
 use crate::server::Server;
 
 /// Where the packaged configuration stands.
-const CONFIG_DEFAULT: &str = "/etc/chancery/chancery.toml";
+pub(super) const CONFIG_DEFAULT: &str = "/etc/chancery/chancery.toml";
 const DEV_FOLDER: &str = "chancery-dev";
 
 /// Run the issuer.
@@ -114,6 +114,11 @@ fn announce(server: &Server, dev: &Option<DevFolder>, started: Instant) {
     eprintln!("  root pin      {}     the one value every client checks first", issuer.root_pin());
     eprintln!("  api           {}         status (CRL)  {}", config.public_url, config.status_url);
     eprintln!("  you           local administrator by {} (same uid)", config.listen.admin_socket.display());
+    if let Some(token) = issuer.first_token() {
+        let until = token.expires_at().to_seconds_text();
+        eprintln!("  first admin   chancery admins create NAME --first-token-file {}", token.path().display());
+        eprintln!("                one use, until {until}; no administrator is registered yet");
+    }
     eprintln!("ready in {} ms", started.elapsed().as_millis());
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use chancery_api::{
-    Admin, Agent, ApiToken, AuthorityEntry, CertificateView, Instance, JoinToken, RevocationView, Service,
+    Admin, Agent, ApiToken, AuthorityView, CertificateView, Instance, JoinToken, RevocationView, Service,
 };
 use chancery_identity::{KeyId, Name, Serial, Target};
 
@@ -111,7 +111,7 @@ async fn show_certificate(context: &Context<'_>, issuer: &Issuer, serial: &Seria
 }
 
 async fn show_authority(context: &Context<'_>, issuer: &Issuer, key_id: &KeyId) -> Result<Exit, Failure> {
-    show::<AuthorityEntry>(context, issuer, &format!("/v1/admin/authorities/{key_id}")).await?;
+    show::<AuthorityView>(context, issuer, &format!("/v1/admin/authorities/{key_id}")).await?;
     Ok(Exit::Done)
 }
 

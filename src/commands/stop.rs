@@ -1,10 +1,10 @@
-//! `chancery suspend`, `retire`, `revoke` and `resume`: the daily verbs of stopping.
+//! `chancery suspend`, `retire`, `revoke`, `forbid` and `resume`: the daily verbs of stopping.
 
 use clap::Args;
 use http::Method;
 
 use chancery_api::{ResumeRequest, RevocationView, RevocationsAnswer, RevocationsRequest};
-use chancery_identity::{Effect, Reason, RevocationId, Target};
+use chancery_identity::{Effect, Reason, RevocationId, Scope, Target};
 
 use super::confirm::confirm;
 use super::output::{Form, print};
@@ -69,9 +69,22 @@ pub(crate) struct Revoke {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chancery forbid 'tools/call:crm/refund' --comment 'refunds are wrong since 02:00'
+  chancery forbid 'tools/*:crm/**' --dry-run")]
+pub(crate) struct Forbid {
+    /// The scopes: action:system/object; what one covers is refused.
+    #[arg(required = true, value_name = "SCOPE", value_parser = scope)]
+    scopes: Vec<Scope>,
+    /// Why, in words; the log keeps it.
+    #[arg(long)]
+    comment: Option<String>,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  chancery resume rv_01936f30000070008000000000000001 --comment 'false alarm'")]
 pub(crate) struct ResumeId {
-    /// The suspension to end.
+    /// The suspension or forbidding to end.
     id: RevocationId,
     /// Why, in words; the log keeps it.
     #[arg(long)]
@@ -94,6 +107,19 @@ impl Revoke {
     pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
         stop(context, Effect::Revoke, self.targets.targets, self.why).await
     }
+}
+
+impl Forbid {
+    pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
+        let targets = self.scopes.into_iter().map(Target::Scope).collect();
+        let why = Why { comment: self.comment, reason: None, no_cascade: false };
+        stop(context, Effect::Forbid, targets, why).await
+    }
+}
+
+/// With the prefix that targets have, or without it.
+fn scope(text: &str) -> Result<Scope, String> {
+    text.strip_prefix("scope:").unwrap_or(text).parse().map_err(|error| format!("{error}"))
 }
 
 /// Asks the issuer what it would mean, then the terminal, then does it.
@@ -159,6 +185,7 @@ const fn done(effect: Effect) -> &'static str {
         Effect::Suspend => "suspended",
         Effect::Retire => "retired",
         Effect::Revoke => "revoked",
+        Effect::Forbid => "forbidden",
         _ => "stopped",
     }
 }

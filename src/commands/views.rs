@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use chancery_api::{
-    Admin, Agent, ApiToken, AuthorityEntry, AuthorityKind, CertificateView, Instance, JoinToken, RevocationView,
+    Admin, Agent, ApiToken, AuthorityKind, AuthorityView, CertificateView, Instance, JoinToken, RevocationView,
     Service, SystemEntry,
 };
 use chancery_identity::Timestamp;
@@ -181,7 +181,7 @@ impl Record for RevocationView {
     }
 }
 
-impl Record for AuthorityEntry {
+impl Record for AuthorityView {
     const COLUMNS: &'static [Column<Self>] = &[
         Column("KEY ID", Always, |authority| authority.key_id.to_string()),
         Column("KIND", Always, |authority| {
@@ -191,8 +191,15 @@ impl Record for AuthorityEntry {
             }
             .into()
         }),
-        Column("CRL", Wide, |authority| authority.crl.clone()),
-        Column("CERTIFICATE", Wide, |authority| authority.certificate.clone()),
+        Column("STATE", Always, |authority| authority.state.as_str().into()),
+        Column("NOT AFTER", Always, |authority| at(authority.not_after)),
+        Column("SIGNS FROM", Wide, |authority| optional(authority.signs_from_at)),
+        Column("KEY", Wide, |authority| if authority.key_here { "sealed here" } else { "elsewhere" }.into()),
+        Column("SERIAL", Wide, |authority| authority.serial.to_string()),
+        Column("CRL NUMBER", Wide, |authority| optional(authority.crl_number.as_ref())),
+        Column("CRL UNTIL", Wide, |authority| optional(authority.crl_next_update_at)),
+        Column("REVOCATION", Wide, |authority| optional(authority.revocation_id)),
+        Column("LOG", Wide, |authority| authority.log_index.to_string()),
     ];
 
     fn id(&self) -> String {

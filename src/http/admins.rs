@@ -20,8 +20,6 @@ list_query! {
     AdminsQuery {
         /// Only those in this state.
         state: RecordState,
-        /// Whether to add how many there are in all.
-        count: bool,
     }
 }
 

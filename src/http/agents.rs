@@ -23,8 +23,6 @@ list_query! {
         owner: Name,
         /// Only those in this state.
         state: RecordState,
-        /// Whether to add how many there are in all.
-        count: bool,
     }
 }
 

@@ -9,8 +9,8 @@ use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use chancery_api::{
-    Admin, Agent, ApiToken, AuthorityEntry, Bundle, CertificateView, Challenge, Instance, JoinToken, List, LogRecord,
-    Problem, RevocationView, RevocationsAnswer, Service, SystemEntry, WellKnown, Whoami,
+    Admin, Agent, ApiToken, AuthorityView, Bundle, CertificateView, Challenge, Instance, JoinToken, List, LogRecord,
+    Problem, RevocationView, RevocationsAnswer, Rotation, Service, SystemEntry, WellKnown, Whoami,
 };
 use chancery_identity::RequestId;
 use serde::Serialize;
@@ -118,7 +118,7 @@ readable!(
     Admin,
     Agent,
     ApiToken,
-    AuthorityEntry,
+    AuthorityView,
     Bundle,
     CertificateView,
     Challenge,
@@ -127,6 +127,7 @@ readable!(
     JoinToken,
     LogRecord,
     RevocationView,
+    RotationPlan,
     Service,
     SystemEntry,
     WellKnown,
@@ -146,6 +147,11 @@ impl DryRun {
         Self(RevocationsAnswer { revocations: Vec::new(), published: None, ..answer })
     }
 }
+
+/// What a rotation would do; there is no successor yet.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct RotationPlan(pub(super) Rotation);
 
 /// A refusal waits in the response until the outermost layer, which knows the request, renders it.
 impl IntoResponse for Refusal {

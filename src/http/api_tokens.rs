@@ -1,7 +1,7 @@
 //! `/v1/admin/api-tokens`.
 
 use axum::extract::State;
-use chancery_api::{ApiToken, NewApiToken};
+use chancery_api::{ApiToken, List, NewApiToken};
 use chancery_identity::TokenId;
 
 use crate::caller::Caller;
@@ -20,7 +20,9 @@ list_query! {
 pub(super) async fn list(State(app): State<App>, Query(query): Query<ApiTokensQuery>) -> Result<Answer, Refusal> {
     let limit = limit_of(query.limit)?;
     let found = app.store().api_tokens(cursor_of(query.cursor.as_deref())?, one_more(limit)).await?;
-    Ok(Answer::read(&cut(found, limit, |token: &ApiToken| token.log_index.to_string(), |token| token)))
+    let list = cut(found, limit, |token: &ApiToken| token.log_index.to_string(), |token| token);
+    let total = if query.counts() { Some(app.store().count_api_tokens().await?) } else { None };
+    Ok(Answer::read(&List { total, ..list }))
 }
 
 pub(super) async fn create(

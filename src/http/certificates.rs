@@ -15,6 +15,8 @@ use super::page::{cursor_of, limit_of, list_query};
 
 /// Certificates looked at for one page, at most: a filter that leaves little must not read the whole table at once.
 const LOOKED_AT_MAX: usize = 5_000;
+/// Certificates looked at to count those that a filter leaves, at most.
+const COUNTED_MAX: usize = 100_000;
 /// Certificates read at once.
 const BATCH: u32 = 500;
 
@@ -59,6 +61,7 @@ pub(super) async fn list(State(app): State<App>, Query(query): Query<Certificate
         issued_after: query.issued_after,
         before: cursor_of(query.cursor.as_deref())?,
     };
+    let total = if query.counts() { Some(count(&app, &query, &search, now).await?) } else { None };
     let (mut data, mut looked_at) = (Vec::new(), 0);
     loop {
         let found = app.store().certificates(&search, BATCH).await?;
@@ -66,15 +69,36 @@ pub(super) async fn list(State(app): State<App>, Query(query): Query<Certificate
         for stored in found {
             if data.len() == limit || looked_at == LOOKED_AT_MAX {
                 let next_cursor = search.before.map(|key| key.to_string());
-                return Ok(Answer::read(&List { data, next_cursor, total: None }));
+                return Ok(Answer::read(&List { data, next_cursor, total }));
             }
             looked_at += 1;
             search.before = Some(stored.key);
             data.extend(view(&app, stored, now).filter(|certificate| query.wants(certificate)));
         }
         if last_batch {
-            return Ok(Answer::read(&List { data, next_cursor: None, total: None }));
+            return Ok(Answer::read(&List { data, next_cursor: None, total }));
         }
+    }
+}
+
+/// How many there are on all pages. What the database cannot filter is looked at one by one, and so bounded.
+async fn count(app: &App, query: &CertificatesQuery, search: &Search, now: Timestamp) -> Result<u64, Refusal> {
+    let mut search = Search { before: None, ..search.clone() };
+    if query.wants_all_found() {
+        return Ok(app.store().count_certificates(&search).await?);
+    }
+    let (mut total, mut looked_at) = (0, 0);
+    loop {
+        let found = app.store().certificates(&search, BATCH).await?;
+        looked_at += found.len();
+        if looked_at > COUNTED_MAX {
+            let detail = format!("count: more than {COUNTED_MAX} certificates would be looked at");
+            return Err(Refusal::new(Code::Invalid, detail).fix("narrow it by agent, service, admin or issued_after"));
+        }
+        let Some(last) = found.last() else { return Ok(total) };
+        search.before = Some(last.key);
+        let wanted = found.into_iter().filter_map(|stored| view(app, stored, now)).filter(|seen| query.wants(seen));
+        total += u64::try_from(wanted.count()).unwrap_or(u64::MAX);
     }
 }
 
@@ -85,6 +109,12 @@ pub(super) async fn read(State(app): State<App>, Segment(serial): Segment<Serial
 }
 
 impl CertificatesQuery {
+    /// Whether the search itself leaves just what is wanted.
+    fn wants_all_found(&self) -> bool {
+        let Self { owner, instance, scope, state, valid_at, .. } = self;
+        owner.is_none() && instance.is_none() && scope.is_none() && state.is_none() && valid_at.is_none()
+    }
+
     /// What the search itself does not know how to look for.
     fn wants(&self, certificate: &CertificateView) -> bool {
         self.owner.as_ref().is_none_or(|owner| certificate.owner == *owner)

@@ -32,7 +32,8 @@ pub(super) async fn list(State(app): State<App>, Query(query): Query<InstancesQu
     for lineage in found {
         data.extend(view(&app, lineage, app.now()).await?);
     }
-    Ok(Answer::read(&chancery_api::List { data, next_cursor, total: None }))
+    let total = if query.counts() { Some(app.store().count_instances(query.agent.as_ref()).await?) } else { None };
+    Ok(Answer::read(&chancery_api::List { data, next_cursor, total }))
 }
 
 pub(super) async fn read(

@@ -16,15 +16,13 @@ list_query! {
     LogQuery {
         /// Oldest first from this position on, as the log is checked; absent: newest first.
         from: u64,
-        /// Say how many there are in all.
-        count: bool,
     }
 }
 
 pub(super) async fn list(State(app): State<App>, Query(query): Query<LogQuery>) -> Result<Answer, Refusal> {
     let limit = limit_of(query.limit)?;
     let cursor = cursor_of(query.cursor.as_deref())?;
-    let total = query.count.unwrap_or(false).then(|| app.store().state().position().log_size);
+    let total = query.counts().then(|| app.store().state().position().log_size);
     let list = match query.from {
         Some(from) => {
             let found = app.store().log_from(cursor.unwrap_or(from), one_more(limit)).await?;

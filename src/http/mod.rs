@@ -14,6 +14,7 @@ mod bundle;
 mod certificates;
 mod extract;
 mod feed;
+mod first_administrator;
 mod health;
 mod instances;
 mod join_tokens;

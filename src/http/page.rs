@@ -27,6 +27,16 @@ macro_rules! list_query {
             pub(in crate::http) limit: Option<u32>,
             /// The `next_cursor` of the page before.
             pub(in crate::http) cursor: Option<String>,
+            /// Whether to add how many there are in all.
+            pub(in crate::http) count: Option<bool>,
+        }
+
+        impl $name {
+            /// Whether the total is asked for.
+            #[allow(dead_code, reason = "some lists leave it to their page")]
+            pub(in crate::http) fn counts(&self) -> bool {
+                self.count.unwrap_or(false)
+            }
         }
     };
 }

@@ -2,7 +2,9 @@
 
 use axum::Extension;
 use axum::extract::State;
-use chancery_api::{Access, ResumeRequest, RevocationState, RevocationView, RevocationsRequest, RevokeOwnRequest};
+use chancery_api::{
+    Access, List, ResumeRequest, RevocationState, RevocationView, RevocationsRequest, RevokeOwnRequest,
+};
 use chancery_identity::{RevocationId, Serial, Target};
 
 use crate::caller::Caller;
@@ -29,9 +31,12 @@ list_query! {
 pub(super) async fn list(State(app): State<App>, Query(query): Query<RevocationsQuery>) -> Result<Answer, Refusal> {
     let limit = limit_of(query.limit)?;
     let before = cursor_of(query.cursor.as_deref())?;
+    let counts = query.counts();
     let search = RevocationQuery { target: query.target, state: query.state, before };
     let found = app.store().revocations(&search, one_more(limit)).await?;
-    Ok(Answer::read(&cut(found, limit, |entry: &RevocationView| entry.n.to_string(), |entry| entry)))
+    let list = cut(found, limit, |entry: &RevocationView| entry.n.to_string(), |entry| entry);
+    let total = if counts { Some(app.store().count_revocations(&search).await?) } else { None };
+    Ok(Answer::read(&List { total, ..list }))
 }
 
 pub(super) async fn read(State(app): State<App>, Segment(id): Segment<RevocationId>) -> Result<Answer, Refusal> {

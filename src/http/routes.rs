@@ -7,10 +7,11 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use chancery_api::{
-    Access, Admin, AdminPatch, Agent, AgentPatch, ApiToken, ApiTokenCreated, AttestRequest, AuthorityEntry, Bundle,
-    CertificateView, Challenge, Instance, Issued, JoinToken, JoinTokenCreated, LogRecord, NewAdmin, NewAgent,
-    NewApiToken, NewJoinToken, NewService, RenewRequest, ResumeRequest, RevocationView, RevocationsAnswer,
-    RevocationsRequest, RevokeOwnRequest, Service, ServicePatch, SystemEntry, WellKnown, Whoami,
+    Access, Admin, AdminPatch, Agent, AgentPatch, ApiToken, ApiTokenCreated, AttestRequest, AuthorityView, Bundle,
+    CertificateView, Challenge, FirstAdministrator, Instance, Issued, JoinToken, JoinTokenCreated, LogRecord, NewAdmin,
+    NewAgent, NewApiToken, NewJoinToken, NewService, RenewRequest, ResumeRequest, RevocationView, RevocationsAnswer,
+    RevocationsRequest, RevokeOwnRequest, RotateRequest, Rotation, Service, ServicePatch, SystemEntry, WellKnown,
+    Whoami,
 };
 
 use crate::refusal::{Code, Refusal};
@@ -20,8 +21,8 @@ use super::authorize::Class::{self, Admin as For, Holder, Known, Limited, Public
 use super::authorize::{Gate, authorize};
 use super::openapi::Doc;
 use super::{
-    admins, agents, api_tokens, attest, authorities, bundle, certificates, feed, health, instances, join_tokens, log,
-    ocsp, openapi, problems, published, revocations, services, systems, whoami,
+    admins, agents, api_tokens, attest, authorities, bundle, certificates, feed, first_administrator, health,
+    instances, join_tokens, log, ocsp, openapi, problems, published, revocations, services, systems, whoami,
 };
 
 /// One row of the table.
@@ -72,6 +73,7 @@ pub(super) fn routes() -> Vec<Route> {
         on_post("/v1/certificates/renew", Holder, doc("The next certificate of the caller's lineage. 200: the same answer again").takes::<RenewRequest>().replies::<Issued>(201), || post(attest::renew)),
         on_post("/v1/certificates/{serial}/revoke", Holder, doc("Ends the caller's own certificate, or a descendant's").takes::<RevokeOwnRequest>().replies::<RevocationsAnswer>(201), || post(revocations::revoke_own)),
         on_get("/v1/whoami", Known, doc("Who the caller is, and with a wait: when its record changes").query::<whoami::WhoamiQuery>().replies::<Whoami>(200), || get(whoami::whoami)),
+        on_post("/v1/first-administrator", Limited, doc("The token of the issuer's file in, the first administrator's join token out: once, and only where there is no administrator").takes::<FirstAdministrator>().replies::<JoinTokenCreated>(201), || post(first_administrator::create)),
         // verifier
         on_get("/v1/feed", Holder, doc("The revocation sequence, pushed: server-sent events `head-key`, `snapshot`, `entry`, `bundle` and `head`; nothing counts until a signed head reaches it. For services").query::<feed::FeedQuery>().file("text/event-stream"), || get(feed::read)),
         // admin
@@ -104,8 +106,9 @@ pub(super) fn routes() -> Vec<Route> {
         on_post("/v1/admin/admins", For(Administrator), doc("Registers an administrator. 200: it was there and is equal").takes::<NewAdmin>().replies::<Admin>(201), || post(admins::create)),
         on_get("/v1/admin/admins/{name}", For(Viewer), doc("An administrator").replies::<Admin>(200), || get(admins::read)),
         on_patch("/v1/admin/admins/{name}", For(Administrator), doc("Changes an administrator").takes::<AdminPatch>().replies::<Admin>(200), || patch(admins::update)),
-        on_get("/v1/admin/authorities", For(Viewer), doc("Authorities, the roots first").query::<authorities::AuthoritiesQuery>().lists::<AuthorityEntry>(), || get(authorities::list)),
-        on_get("/v1/admin/authorities/{key_id}", For(Viewer), doc("An authority").replies::<AuthorityEntry>(200), || get(authorities::read)),
+        on_get("/v1/admin/authorities", For(Viewer), doc("Authorities, the root first, then oldest first").query::<authorities::AuthoritiesQuery>().lists::<AuthorityView>(), || get(authorities::list)),
+        on_get("/v1/admin/authorities/{key_id}", For(Viewer), doc("An authority").replies::<AuthorityView>(200), || get(authorities::read)),
+        on_post("/v1/admin/authorities/rotate", For(Administrator), doc("Makes a successor to the issuing authority, which signs once verifiers had the time to learn of it").takes::<RotateRequest>().replies::<Rotation>(201), || post(authorities::rotate)),
         on_get("/v1/admin/log", For(Auditor), doc("The log's records, newest first; with `from` oldest first").query::<log::LogQuery>().lists::<LogRecord>(), || get(log::list)),
     ]
 }
@@ -150,7 +153,7 @@ mod tests {
             assert_eq!(admin, matches!(route.class, For(_)), "{method} {path}");
             // Nothing unauthenticated changes anything but by evidence.
             let changes = route.method != Method::GET;
-            let by_evidence = matches!(path, "/v1/attest" | "/v1/attest/challenge");
+            let by_evidence = matches!(path, "/v1/attest" | "/v1/attest/challenge" | "/v1/first-administrator");
             // RFC 6960 asks in the body of a POST what it asks in the path of a GET.
             let changes = changes && path != "/ocsp";
             assert!(!changes || by_evidence || matches!(route.class, For(_) | Holder), "{method} {path}");

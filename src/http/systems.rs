@@ -17,8 +17,6 @@ list_query! {
         /// Only those that this service answers for.
         #[param(value_type = Option<String>)]
         service: Name,
-        /// Whether to add how many there are in all.
-        count: bool,
     }
 }
 
@@ -28,7 +26,7 @@ pub(super) async fn list(State(app): State<App>, Query(query): Query<SystemsQuer
     let systems = app.store().state().systems();
     let wanted = systems.into_iter().filter(|(_, service)| query.service.as_ref().is_none_or(|name| name == service));
     let wanted: Vec<(System, Name)> = wanted.collect();
-    let total = query.count.unwrap_or(false).then(|| u64::try_from(wanted.len()).unwrap_or(u64::MAX));
+    let total = query.counts().then(|| u64::try_from(wanted.len()).unwrap_or(u64::MAX));
     let after = query.cursor.as_deref().unwrap_or_default();
     let mut rest = wanted.into_iter().filter(|(system, _)| system.as_str() > after).peekable();
     let data: Vec<SystemEntry> = rest.by_ref().take(limit).filter_map(|(system, _)| entry(&app, system)).collect();

@@ -379,6 +379,63 @@ async fn creating_what_is_there_is_no_conflict_and_changes_ask_for_the_revision(
 }
 
 #[tokio::test]
+async fn every_list_counts() {
+    let world = World::new().await;
+    world.agent("bot", &["tools/call:crm/get_customer"]).await;
+    world.agent("other", &[]).await;
+    world.service("crm").await;
+    world.admin(Access::Viewer).await;
+    world.post(LOCAL, "/v1/admin/api-tokens", json!({ "access": ["viewer"] })).await;
+    world.post(LOCAL, "/v1/admin/revocations", json!({ "targets": ["agent:other"], "effect": "suspend" })).await;
+    let wanted = [
+        ("agents", 2),
+        ("services", 1),
+        ("systems", 1),
+        ("instances", 2),
+        ("join-tokens", 4),
+        ("api-tokens", 1),
+        ("certificates", 4),
+        ("revocations", 1),
+        ("admins", 1),
+        ("authorities", 2),
+    ];
+    for (noun, total) in wanted {
+        let path = format!("/v1/admin/{noun}?limit=1&count=true");
+        let told = world.get(LOCAL, &path).await;
+        assert_eq!(
+            (&told.body["total"], told.body["data"].as_array().map(Vec::len)),
+            (&json!(total), Some(1)),
+            "{noun}"
+        );
+        assert!(world.get(LOCAL, &format!("/v1/admin/{noun}")).await.body["total"].is_null(), "{noun}");
+    }
+    for (filter, total) in
+        [("agent=bot", 1), ("owner=team", 3), ("state=held", 1), ("scope=tools/call:crm/get_customer", 1)]
+    {
+        let told = world.get(LOCAL, &format!("/v1/admin/certificates?count=true&{filter}")).await;
+        assert_eq!(told.body["total"], json!(total), "{filter}");
+    }
+    let lists = routes().iter().filter(|route| route.doc.takes_query() && route.path.starts_with("/v1/admin/")).count();
+    assert_eq!(lists, wanted.len() + 1, "each list but the log's, which is counted where it is read");
+}
+
+#[tokio::test]
+async fn who_lacks_access_is_told_what_to_do_for_what_it_is() {
+    let world = World::new().await;
+    let viewer = by(&world.admin(Access::Viewer).await);
+    let new = json!({ "name": "bot", "owner": "team" });
+    let told = world.post(viewer, "/v1/admin/agents", new.clone()).await;
+    assert_eq!(told.body["fix"], json!(["an administrator: chancery admins update viewer --access viewer,operator"]));
+
+    let token = world.post(LOCAL, "/v1/admin/api-tokens", json!({ "access": ["viewer"] })).await.body;
+    let request = Request::post("/v1/admin/agents").header("content-type", "application/json");
+    let request = request.header("authorization", format!("Bearer {}", token["token"].as_str().unwrap()));
+    let told = world.send(&world.api, request.body(new.to_string().into()).unwrap(), anonymous()).await;
+    let fix = "an administrator: chancery api-tokens create --access viewer,operator, for a new token";
+    assert_eq!((told.code(), &told.body["fix"]), ("access-missing", &json!([fix])));
+}
+
+#[tokio::test]
 async fn a_ceiling_and_an_administrators_token_need_an_administrator() {
     let world = World::new().await;
     let operator = by(&world.admin(Access::Operator).await);

@@ -3,6 +3,7 @@
 mod admins;
 mod agents;
 mod api_tokens;
+mod first_administrator;
 mod join_tokens;
 mod services;
 
@@ -16,6 +17,8 @@ use ring::rand::SecureRandom;
 use crate::config::{LEAF_TTL_MIN, Url, text};
 use crate::refusal::{Code, Refusal};
 use crate::store::{Committed, Registered, Store};
+
+pub use first_administrator::FirstToken;
 
 /// Registers and changes. Reading needs nobody: see [`crate::store::State`].
 pub struct Registry {

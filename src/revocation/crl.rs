@@ -174,8 +174,6 @@ impl Publisher {
     pub async fn run(mut self) {
         let mut entries = self.store.state().revocation_changes();
         let mut generations = self.authorities.changes();
-        let mut root_due = self.clock.now() + ROOT_RHYTHM;
-        let mut due = self.clock.now() + RHYTHM;
         let mut succeed_at = self.clock.now();
         loop {
             let news = tokio::select! {
@@ -186,30 +184,38 @@ impl Publisher {
             entries.borrow_and_update();
             generations.borrow_and_update();
             let now = self.clock.now();
-            let mut made = false;
-            if now >= succeed_at {
-                // The wall clock decides what is due: a machine that slept is late when it wakes.
-                made = self.authorities.succeed_in_time(now).await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "there is no successor to the issuing authority; tried again");
-                    succeed_at = now + SUCCEED_AGAIN;
-                    false
-                });
+            if now >= succeed_at
+                && let Err(error) = self.authorities.succeed_in_time(now).await
+            {
+                tracing::error!(%error, "there is no successor to the issuing authority; tried again");
+                succeed_at = now + SUCCEED_AGAIN;
             }
-            if news || made || now >= due {
-                due = now + RHYTHM;
+            if news || self.issuing_due(now) {
                 while let Err(error) = self.publish_issuing().await {
                     tracing::error!(%error, "the CRL is not published; the last one stands");
                     tokio::time::sleep(RETRY).await;
                 }
             }
-            if now >= root_due || self.revoked_authorities() != self.revoked_authorities {
-                match self.publish_root().await {
-                    Ok(()) => root_due = now + ROOT_RHYTHM,
-                    Err(error) => tracing::error!(%error, "the root's CRL is not published; the last one stands"),
-                }
+            if (self.root_due(now) || self.revoked_authorities() != self.revoked_authorities)
+                && let Err(error) = self.publish_root().await
+            {
+                tracing::error!(%error, "the root's CRL is not published; the last one stands");
             }
             self.take_over();
         }
+    }
+
+    /// The wall clock decides what is due: a machine that slept is late when it wakes. What was never published is due too.
+    fn issuing_due(&self, now: Timestamp) -> bool {
+        self.authorities.all_issuing().iter().any(|one| self.due(one.key_id(), RHYTHM, now))
+    }
+
+    fn root_due(&self, now: Timestamp) -> bool {
+        self.due(self.authorities.root().key_id(), ROOT_RHYTHM, now)
+    }
+
+    fn due(&self, authority: KeyId, rhythm: Duration, now: Timestamp) -> bool {
+        self.crls.of(authority).is_none_or(|crl| now >= crl.this_update + rhythm)
     }
 
     fn take_over(&self) {

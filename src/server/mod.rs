@@ -26,6 +26,9 @@ use own::{IssuerClock, Own};
 /// How long open requests may take to finish once the service stops.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// How often it is looked at whether the first administrator's token is void.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How often what is over is forgotten.
 const FORGETTING: Duration = Duration::from_secs(3600);
 
@@ -78,6 +81,7 @@ impl Server {
         tasks.spawn(herald.run());
         tasks.spawn(own.run(verifier.clone()));
         tasks.spawn(forget(issuer.clone()));
+        tasks.spawn(void_first_token(issuer.clone()));
         let router = http::api(issuer.clone(), Rates::default());
         tasks.spawn(serve::tls(api, verifier, router.clone(), drain.clone()));
         tasks.spawn(serve::local(admin, router, drain.clone()));
@@ -139,6 +143,14 @@ async fn forget(issuer: Arc<Issuer>) {
         if let Err(error) = issuer.store().commit(Purge { ended_before }).await {
             tracing::warn!(%error, "what is over was not forgotten; in an hour it is tried again");
         }
+    }
+}
+
+/// Takes the first administrator's token away once it is void.
+async fn void_first_token(issuer: Arc<Issuer>) {
+    let Some(token) = issuer.first_token() else { return };
+    while !issuer.registry().void_first_token(token, issuer.now()) {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -372,7 +372,23 @@ pub(super) async fn any_valid_at(db: &Db, authority: KeyId, at: Timestamp) -> Re
 
 /// The newest certificates of a query, newest first, at most `limit`.
 pub(super) async fn find(db: &Db, query: &Query, limit: u32) -> Result<Vec<StoredCertificate>, DbError> {
-    let mut sql = format!("{SELECT} WHERE 1 = 1");
+    let (mut sql, mut values) = found_by(SELECT, query);
+    values.push(i64::from(limit).into());
+    sql.push_str(&format!(" ORDER BY key DESC LIMIT ${}", values.len()));
+    db.rows(sql, values).await?.iter().map(StoredCertificate::from_row).collect()
+}
+
+/// How many certificates a query finds on all pages; the issuer's own are nobody's to list.
+pub(super) async fn count(db: &Db, query: &Query) -> Result<u64, DbError> {
+    let select = "SELECT count(*) FROM certificate";
+    let (mut sql, mut values) = found_by(select, &Query { before: None, ..query.clone() });
+    values.push((HolderKind::Issuer as i64).into());
+    sql.push_str(&format!(" AND kind <> ${}", values.len()));
+    db.count(sql, values).await
+}
+
+fn found_by(select: &str, query: &Query) -> (String, Vec<Value>) {
+    let mut sql = format!("{select} WHERE 1 = 1");
     let mut values: Vec<Value> = Vec::new();
     let mut and = |condition: &str, value: Value| {
         values.push(value);
@@ -392,8 +408,7 @@ pub(super) async fn find(db: &Db, query: &Query, limit: u32) -> Result<Vec<Store
     if let Some(key) = query.before {
         and(" AND key < $$", key.into());
     }
-    and(" ORDER BY key DESC LIMIT $$", i64::from(limit).into());
-    db.rows(sql, values).await?.iter().map(StoredCertificate::from_row).collect()
+    (sql, values)
 }
 
 /// Writes rows, numbered from `first`.

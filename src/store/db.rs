@@ -208,6 +208,11 @@ impl Db {
         Ok(self.rows(sql, values).await?.into_iter().next())
     }
 
+    /// What a query that counts says, as of the last commit.
+    pub(super) async fn count(&self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<u64, DbError> {
+        self.row(sql, values).await?.map_or(Ok(0), |row| row.read(0))
+    }
+
     /// Begins a transaction that no other writer can be inside of until it ends.
     ///
     /// SQLite takes its write lock at once, as a deferred read-then-write would fail with BUSY; PostgreSQL locks the

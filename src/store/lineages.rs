@@ -148,6 +148,16 @@ pub(super) async fn page(
     db.rows(sql, values).await?.iter().map(StoredLineage::from_row).collect()
 }
 
+/// How many lineages [`page`] has on all pages.
+pub(super) async fn count(db: &Db, agent: Option<&Name>) -> Result<u64, DbError> {
+    let sql = "SELECT count(*) FROM lineage WHERE kind = $1 AND instance IS NOT NULL";
+    let kind = (HolderKind::Agent as i64).into();
+    match agent {
+        None => db.count(sql, vec![kind]).await,
+        Some(agent) => db.count(format!("{sql} AND name = $2"), vec![kind, agent.into()]).await,
+    }
+}
+
 /// The lineages of these ids.
 pub(super) async fn find(
     transaction: &mut Transaction,

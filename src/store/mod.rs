@@ -245,6 +245,31 @@ impl Store {
         tokens::api_tokens(&self.shared.db, before, limit).await
     }
 
+    /// How many join tokens there are.
+    pub async fn count_join_tokens(&self) -> Result<u64, DbError> {
+        self.shared.db.count("SELECT count(*) FROM join_token", vec![]).await
+    }
+
+    /// How many API tokens there are.
+    pub async fn count_api_tokens(&self) -> Result<u64, DbError> {
+        self.shared.db.count("SELECT count(*) FROM api_token", vec![]).await
+    }
+
+    /// How many entries a query finds on all pages.
+    pub async fn count_revocations(&self, query: &RevocationQuery) -> Result<u64, DbError> {
+        revocations::count(&self.shared.db, query).await
+    }
+
+    /// How many instances there are, of one agent or all.
+    pub async fn count_instances(&self, agent: Option<&chancery_identity::Name>) -> Result<u64, DbError> {
+        lineages::count(&self.shared.db, agent).await
+    }
+
+    /// How many certificates of holders a query finds on all pages.
+    pub async fn count_certificates(&self, query: &Query) -> Result<u64, DbError> {
+        certificates::count(&self.shared.db, query).await
+    }
+
     /// One entry of the revocation sequence, in force or resumed.
     pub async fn revocation(&self, id: RevocationId) -> Result<Option<RevocationView>, DbError> {
         revocations::read(&self.shared.db, id).await

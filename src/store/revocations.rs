@@ -259,7 +259,20 @@ pub struct RevocationQuery {
 
 /// The newest entries of a query, newest first, at most `limit`.
 pub(super) async fn find(db: &Db, query: &RevocationQuery, limit: u32) -> Result<Vec<RevocationView>, DbError> {
-    let mut sql = "SELECT document FROM revocation WHERE n < $1".to_owned();
+    let (mut sql, mut values) = found_by("document", query);
+    values.push(i64::from(limit).into());
+    sql.push_str(&format!(" ORDER BY n DESC LIMIT ${}", values.len()));
+    db.rows(sql, values).await?.iter().map(view).collect()
+}
+
+/// How many entries a query finds on all pages.
+pub(super) async fn count(db: &Db, query: &RevocationQuery) -> Result<u64, DbError> {
+    let (sql, values) = found_by("count(*)", &RevocationQuery { before: None, ..query.clone() });
+    db.count(sql, values).await
+}
+
+fn found_by(what: &str, query: &RevocationQuery) -> (String, Vec<Value>) {
+    let mut sql = format!("SELECT {what} FROM revocation WHERE n < $1");
     let mut values: Vec<Value> = vec![query.before.unwrap_or(u64::MAX).into()];
     if let Some(target) = &query.target {
         values.push(target.into());
@@ -270,9 +283,7 @@ pub(super) async fn find(db: &Db, query: &RevocationQuery, limit: u32) -> Result
         Some(RevocationState::Resumed) => sql.push_str(" AND resumed_n IS NOT NULL"),
         None => {}
     }
-    values.push(i64::from(limit).into());
-    sql.push_str(&format!(" ORDER BY n DESC LIMIT ${}", values.len()));
-    db.rows(sql, values).await?.iter().map(view).collect()
+    (sql, values)
 }
 
 /// One entry.

@@ -106,6 +106,34 @@ fn stopping_asks_first_and_can_be_undone() {
     assert_eq!(issuer.done(&["revocations", "list", "--state", "in_force", "-o", "id"]), "");
 }
 
+/// No certificate ends: what is asked for is refused, until it is allowed again.
+#[test]
+fn a_scope_is_forbidden_and_allowed_again() {
+    let issuer = Issuer::start();
+    issuer.join("invoice-bot");
+    let out = issuer.done(&["forbid", "tools/call:crm/refund", "--comment", "wrong since 02:00", "--yes"]);
+    assert!(out.starts_with("forbidden  rv_") && out.contains("scope:tools/call:crm/refund"), "{out}");
+    let entry = json(&issuer.done(&["revocations", "list", "--json"]))["data"][0].clone();
+    assert_eq!((&entry["effect"], &entry["state"]), (&"forbid".into(), &"in_force".into()));
+    issuer.done(&["resume", entry["id"].as_str().unwrap()]);
+    assert_eq!(issuer.done(&["revocations", "list", "--state", "in_force", "-o", "id"]), "");
+    assert_eq!(said(&mut issuer.command(&["forbid", "agent:invoice-bot", "--yes"])).code, 2);
+}
+
+#[test]
+fn authorities_are_shown_and_rotated() {
+    let issuer = Issuer::start();
+    let table = issuer.done(&["authorities", "list"]);
+    assert!(table.starts_with("KEY ID") && table.contains("issuing  signing"), "{table}");
+    assert!(issuer.done(&["authorities", "rotate", "--dry-run"]).starts_with("would make a successor to "));
+    let out = issuer.done(&["authorities", "rotate"]);
+    assert!(out.starts_with("authority ") && out.contains("signs from"), "{out}");
+    let listed = issuer.list(&["authorities", "list"]);
+    let states: Vec<_> = listed.iter().map(|one| one["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["signing", "signing", "announced"]);
+    assert_eq!(json(&issuer.done(&["log", "verify", "--json"]))["ok"], true);
+}
+
 /// An administrator elsewhere: enrols once, then every command is theirs, also several at a time.
 #[test]
 fn a_login_serves_the_commands_that_follow() {
@@ -196,11 +224,30 @@ fn a_configuration_is_checked_and_shown() {
     assert!(line("ttl.leaf").contains("30m") && line("ttl.leaf").ends_with("file"), "{shown}");
     assert!(line("ttl.authority").ends_with("default"), "{shown}");
     assert!(!shown.contains("s3cret"), "{shown}");
+    assert!(line("issuer").ends_with("default"), "{shown}");
+
+    // Flag, environment, file, default: the first that says something.
+    let mut given = chancery();
+    given.args(["config", "show", "--issuer", "https://flag:1"]).env("CHANCERY_ISSUER", "https://environment:1");
+    given.env("CHANCERY_CONFIG", &path).env("CHANCERY_PIN", "0".repeat(64)).env("CHANCERY_OUTPUT", "wide");
+    given.env("CHANCERY_TOKEN", "cht_secret").env("CHANCERY_AGENT", "invoice-bot");
+    let shown = said(&mut given).out;
+    let words = |key: &str| {
+        let line = shown.lines().find(|line| line.split(' ').next() == Some(key)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(words("issuer"), ["issuer", "https://flag:1", "flag"]);
+    assert_eq!(words("output"), ["output", "wide", "environment"]);
+    assert_eq!(words("agent"), ["agent", "invoice-bot", "environment"]);
+    assert_eq!(words("pin").last().unwrap(), "environment");
+    assert_eq!(words("config").last().unwrap(), "environment");
+    assert_eq!(words("ttl.leaf"), ["ttl.leaf", "30m", "file"]);
+    assert!(words("token").ends_with(&["environment".into()]) && !shown.contains("cht_secret"), "{shown}");
 
     std::fs::write(&path, good.replace("30m", "1m")).unwrap();
     let refused = run("check");
     assert_eq!(refused.code, 2);
     assert!(refused.err.contains("ttl.leaf"), "{}", refused.err);
     std::fs::write(&path, good.replace("[ttl]", "[tll]")).unwrap();
-    assert!(run("check").err.contains("tll"));
+    assert!(run("check").err.contains("unknown key tll.leaf; the nearest is ttl.leaf"));
 }

@@ -56,6 +56,11 @@ impl Issuer {
         Self { folder, url, _serving: serving }
     }
 
+    /// The folder it was started in.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A command as the local administrator.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = chancery();
