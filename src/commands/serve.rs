@@ -112,7 +112,7 @@ fn announce(server: &Server, dev: &Option<DevFolder>, started: Instant) {
     }
     eprintln!("  trust domain  {}", issuer.trust_domain());
     eprintln!("  root pin      {}     the one value every client checks first", issuer.root_pin());
-    eprintln!("  api           {}         status (CRL)  {}", config.public_url, config.status_url);
+    eprintln!("  api           {}         status (CRL, OCSP)  {}", config.public_url, config.status_url);
     eprintln!("  you           local administrator by {} (same uid)", config.listen.admin_socket.display());
     if let Some(token) = issuer.first_token() {
         let until = token.expires_at().to_seconds_text();

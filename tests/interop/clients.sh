@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Other people's programs judge our certificates and CRLs: clients.sh [FOLDER] [CLIENT…]
+# Other people's programs judge our certificates, CRLs and OCSP responses: clients.sh [FOLDER] [CLIENT…]
 #
 # FOLDER is what `chancery demo --folder FOLDER` leaves. Without one: the demo of $CHANCERY_BIN if that is set, else a folder
-# of the test kit's. Installs what it needs. One line a check; with all clients also the table of docs/clients.md, in
+# of the test kit's. OCSP is asked of an issuer that runs beside, $CHANCERY_BIN or a build of this repository. Installs what it needs. One line a check; with all clients also the table of docs/clients.md, in
 # $CLIENTS_TABLE if that is set; last, "N passed, N failed". README.md says how to run one judge by hand.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,7 +10,11 @@ repository=$(cd "$here/../.." && pwd)
 cd "$repository"
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+cleanup() {
+    if [ -n "${issuer:-}" ]; then kill "$issuer" 2>/dev/null || true; fi
+    rm -rf "$work"
+}
+trap cleanup EXIT
 export WORK=$work OWN=$work/own FOLDER=${1:-}
 export TOOLS=${CLIENTS_TOOLS:-$repository/target/interop}
 shift || true
@@ -57,7 +61,7 @@ install_python() {
 }
 
 export PATH=$PATH:/usr/sbin:/usr/local/go/bin
-install openssl=openssl certtool=gnutls-bin vfychain=libnss3-tools go=golang-go javac=default-jdk-headless \
+install openssl=openssl certtool=gnutls-bin ocsptool=gnutls-bin vfychain=libnss3-tools go=golang-go javac=default-jdk-headless \
     python3=python3 node=nodejs curl=curl nginx=nginx-light
 install_python
 
@@ -67,6 +71,10 @@ if [ -z "$FOLDER" ] && [ -n "${CHANCERY_BIN:-}" ]; then
     "$CHANCERY_BIN" demo --json --folder "$FOLDER" >"$work/demo.out" 2>&1 || { cat "$work/demo.out"; exit 1; }
 fi
 FOLDER=$(realpath "${FOLDER:-$OWN}")
+. "$here/clients/ocsp_issuer.sh"
+case " ${chosen[*]} " in
+    *" openssl "* | *" gnutls "* | *" go "* | *" java "* | *" pkilint "*) start_issuer ;;
+esac
 
 export RECORD=$work/record
 : >"$RECORD"

@@ -4,8 +4,8 @@ import sys
 
 HEAD = """# Clients
 
-What programs that know nothing of Chancery make of its certificates and CRLs. `tests/interop/clients.sh` asks each of them
-and writes this page of their answers; a client that changes its mind fails there.
+What programs that know nothing of Chancery make of its certificates, CRLs and OCSP responses.
+`tests/interop/clients.sh` asks each of them and writes this page of their answers; a client that changes its mind fails there.
 
 An agent's certificate has an empty Subject, a critical SAN with one URI and an otherName for each scope, and the grant in a
 private extension that is not critical. None of these clients is disturbed by that, nor by the largest certificate we make.
@@ -16,6 +16,13 @@ private extension that is not critical. None of these clients is disturbed by th
   when its nextUpdate has passed. "no" means it fails open: see to it yourself that the file is there and fresh.
 - **within**: from the moment the new CRL is in reach of the client until it refuses. Before that, the issuer publishes
   within 200 ms of the revocation, and `chancery run` and `chancery sidecar` ask for it each second.
+"""
+OCSP = """
+## OCSP
+
+Asked of an issuer that runs: **good** accepts an answer that says so, **revoked** learns of the revocation from OCSP alone.
+Each verifies the signature by the delegated responder, whose certificate comes with the answer. By GET and POST, with a nonce
+and without, with SHA-1 and SHA-256 CertIDs, where the client can.
 """
 TAIL = """
 ## Services that are not in Rust
@@ -88,6 +95,13 @@ def main() -> None:
             said["within"],
         ]
         print("| " + " | ".join(cells) + " |")
+    print(OCSP)
+    print("| client | version | good | revoked | within |")
+    print("|---|---|---|---|---|")
+    for client, said in clients.items():
+        if "OCSP revoked" in said and "within" in said:
+            good, revoked = verdict(said, "OCSP good", "accepts"), verdict(said, "OCSP revoked", "refuses")
+            print(f"| {client} | {said['version']} | {good} | {revoked} | {said['within']} |")
     print("\n## Commands\n")
     for client, said in clients.items():
         if "command" not in said:

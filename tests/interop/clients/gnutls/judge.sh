@@ -37,3 +37,21 @@ accepts "CRL's signature" verify_crl "$FOLDER/issuing.pem" issuing-crl.pem
 accepts "root CRL's signature" verify_crl "$FOLDER/bundle.pem" root-crl.pem
 refuses "CRL, another issuer" "issuer is unknown" verify_crl "$FOLDER/foreign/bundle.pem" issuing-crl.pem
 refuses "the lapsed CRL itself" "superseded" verify_crl "$OWN/issuing.pem" lapsed-crl.pem
+
+client "GnuTLS, OCSP" "$(ocsptool --version | sed -n '1s/.* //p')" "the next request" \
+    "ocsptool --ask=URL --nonce --load-cert leaf.pem --load-issuer issuing.pem --load-trust authorities.pem; ocsptool --verify-response --load-trust issuing.pem --load-response response.der --inder"
+cat "$OCSP/issuing.pem" "$OCSP/bundle.pem" >ocsp-authorities.pem
+by_ocsptool() { # WHOSE OPTION…
+    local whose=$1
+    shift
+    part 1 "$OCSP/$whose/cert.pem" >leaf.pem
+    ocsptool --ask="$OCSP_URL" "$@" --load-cert leaf.pem --load-issuer "$OCSP/issuing.pem" --load-trust ocsp-authorities.pem \
+        --outder --outfile response.der
+    ocsptool --verify-response --load-trust "$OCSP/issuing.pem" --load-response response.der --inder | tee verified
+    grep -q "Verifying OCSP Response: Success" verified
+    ocsptool --response-info --load-response response.der --inder | grep "Certificate Status" | tee status
+    grep -q good status
+}
+accepts "OCSP good" by_ocsptool good --nonce
+accepts "OCSP good, no nonce" by_ocsptool good
+refuses "OCSP revoked" "Status: revoked" by_ocsptool revoked --nonce

@@ -35,3 +35,18 @@ accepts "revoked, CRLs before" verify "$OWN" revoked client -crl "$OWN/before.pe
 refuses "no CRL of issuing" "no CRL of .*CN=Chancery issuing" verify "$FOLDER" good client -crl root-crl.pem
 refuses "no CRL of root" "no CRL of .*CN=Chancery root" verify "$FOLDER" good client -crl issuing-crl.pem
 refuses "CRLs lapsed" "lapsed at" verify "$OWN" good client -crl "$OWN/lapsed.pem"
+
+client "Go x/crypto/ocsp" "0.26.0, Go $version" "the next request" \
+    "ocsp.CreateRequest, POST or GET, ocsp.ParseResponseForCert: tests/interop/clients/go/ocsp/main.go"
+(cd "$here/ocsp" && GOFLAGS=-mod=mod GOTOOLCHAIN=local go build -o "$OLDPWD/ask-ocsp" .)
+by_go() { # WHOSE OPTION…
+    local whose=$1
+    shift
+    ./ask-ocsp -issuing "$OCSP/issuing.pem" -chain "$OCSP/$whose/cert.pem" "$@"
+}
+accepts "OCSP good" by_go good
+refuses "OCSP revoked" "revoked at .* reason 1" by_go revoked
+for how in -get -sha256 "-get -sha256"; do
+    accepts "OCSP $how" by_go good $how
+    refuses "OCSP revoked $how" "revoked at" by_go revoked $how
+done

@@ -9,6 +9,7 @@ import java.security.cert.Certificate;
 import java.security.cert.CertificateFactory;
 import java.security.cert.CollectionCertStoreParameters;
 import java.security.cert.PKIXParameters;
+import java.security.cert.PKIXRevocationChecker;
 import java.security.cert.TrustAnchor;
 import java.security.cert.X509CertSelector;
 import java.security.cert.X509Certificate;
@@ -17,7 +18,7 @@ import java.util.List;
 import java.util.Set;
 import java.util.stream.Collectors;
 
-/** Java's PKIX judges one chain, with revocation of every certificate below the root: bundle chain CRLs EKU. */
+/** Java's PKIX judges one chain, with revocation of every certificate below the root: bundle chain CRLs EKU [ocsp]. */
 final class Verify {
     public static void main(String[] arguments) throws Exception {
         var factory = CertificateFactory.getInstance("X.509");
@@ -31,6 +32,10 @@ final class Verify {
         try (var file = open(arguments[2])) {
             var crls = new CollectionCertStoreParameters(factory.generateCRLs(file));
             parameters.addCertStore(CertStore.getInstance("Collection", crls));
+        }
+        if (arguments.length > 4) {
+            // Asks the leaf's OCSP first; the authority's certificate names none, so that is looked for in the CRLs.
+            parameters.addCertPathChecker((PKIXRevocationChecker) validator.getRevocationChecker());
         }
         var leaf = new X509CertSelector();
         leaf.setExtendedKeyUsage(Set.of(arguments[3]));

@@ -22,3 +22,12 @@ refuses foreign "^NO_TRUST_ANCHOR" verify "$FOLDER" foreign "$FOLDER/crl.pem" $c
 refuses "no CRL of issuing" "^UNDETERMINED_REVOCATION_STATUS" verify "$FOLDER" good root-crl.pem $client_auth
 refuses "no CRL of root" "^UNDETERMINED_REVOCATION_STATUS" verify "$FOLDER" good issuing-crl.pem $client_auth
 refuses "CRLs lapsed" "^UNDETERMINED_REVOCATION_STATUS" verify "$OWN" good "$OWN/lapsed.pem" $client_auth
+
+client "Java PKIX, OCSP" "$(java -version 2>&1 | sed -n '1s/.*"\(.*\)".*/\1/p')" "each validation, by the AIA of the leaf" \
+    "the same with a PKIXRevocationChecker, and the root's CRL for the issuing authority"
+asked_by_ocsp() { # WHOSE
+    java -Xshare:auto -XX:TieredStopAtLevel=1 -cp . Verify "$OCSP/bundle.pem" "$OCSP/$1/cert.pem" "$OCSP/root-crl.pem" $client_auth ocsp
+}
+# No CRL of the issuing authority is there: whatever it says of the leaf, OCSP told it.
+accepts "OCSP good" asked_by_ocsp good
+refuses "OCSP revoked" "^REVOKED" asked_by_ocsp revoked

@@ -32,3 +32,48 @@ accepts "root CRL's signature" openssl crl -noout -verify -CAfile authorities.pe
 refuses "CRL, another issuer" "verify failure|getting CRL issuer" openssl crl -noout -verify -CAfile "$FOLDER/foreign/bundle.pem" -in issuing-crl.pem
 scopes_are_text() { openssl x509 -in "$FOLDER/good/cert.pem" -noout -ext subjectAltName | grep -o 'othername: [0-9.]*::[^,]*:[^,]*'; }
 accepts "scopes are text" scopes_are_text
+
+client "OpenSSL, OCSP" "$(openssl version | cut -d' ' -f2)" "the next request" \
+    "openssl ocsp -issuer issuing.pem -cert leaf.pem -url URL -CAfile authorities.pem [-sha256] [-no_nonce]"
+cat "$OCSP/issuing.pem" "$OCSP/bundle.pem" >ocsp-authorities.pem
+for whose in good revoked; do part 1 "$OCSP/$whose/cert.pem" >"$whose.pem"; done
+verified_good() { # what openssl ocsp said: it exits 0 whatever the status is
+    cat said
+    grep -q "Response verify OK" said && grep -q "\.pem: good" said && ! grep -q "WARNING" said
+}
+by_post() { # WHOSE OPTION…
+    local whose=$1
+    shift
+    openssl ocsp -issuer "$OCSP/issuing.pem" "$@" -cert "$whose.pem" -url "$OCSP_URL" -CAfile ocsp-authorities.pem >said 2>&1
+    verified_good
+}
+by_get() { # WHOSE OPTION…
+    local whose=$1 encoded
+    shift
+    openssl ocsp -issuer "$OCSP/issuing.pem" "$@" -cert "$whose.pem" -reqout request.der
+    encoded=$(base64 -w0 request.der | sed 's/+/%2B/g; s,/,%2F,g; s/=/%3D/g')
+    curl -sSf "$OCSP_URL/$encoded" -o response.der
+    # With -cert it would make another request, with another nonce; so what it reads is looked at in its text.
+    openssl ocsp -reqin request.der -respin response.der -CAfile ocsp-authorities.pem -text >said 2>&1
+    cat said
+    grep -q "Response verify OK" said && grep -q "Cert Status: good" said && ! grep -q "WARNING" said
+}
+accepts "OCSP good" by_post good
+refuses "OCSP revoked" "pem: revoked" by_post revoked
+for nonce in -nonce -no_nonce; do
+    for digest in -sha1 -sha256; do
+        accepts "OCSP POST $nonce $digest" by_post good $digest $nonce
+        accepts "OCSP GET $nonce $digest" by_get good $digest $nonce
+        refuses "OCSP GET revoked $nonce $digest" "Cert Status: revoked" by_get revoked $digest $nonce
+    done
+done
+strangers() {
+    openssl ocsp -issuer "$FOLDER/issuing.pem" -serial 1 -url "$OCSP_URL" -CAfile ocsp-authorities.pem
+}
+refuses "OCSP of a stranger" "unauthorized" strangers
+never_issued() {
+    openssl ocsp -issuer "$OCSP/issuing.pem" -serial 1 -url "$OCSP_URL" -CAfile ocsp-authorities.pem >said 2>&1
+    cat said
+    grep -q ": good" said
+}
+refuses "OCSP of no certificate" "1: unknown" never_issued
