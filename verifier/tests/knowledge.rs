@@ -98,6 +98,21 @@ fn a_crl_is_replaced_by_a_newer_one_only() {
     assert_eq!(bench.check(&peer), Ok(Knowledge::Fresh));
 }
 
+/// The handshake let it in; each request is judged anew.
+#[test]
+fn a_request_is_refused_once_its_peer_is_revoked_or_over() {
+    let bench = Bench::new();
+    let rules = Rules::new().allow("GET", "/customers/{id}", SCOPE).unwrap();
+    let guard = bench.verifier.guard(rules).unwrap();
+    let ask = |peer: &Peer| guard.check(peer, "GET", "/customers/42", bench.clock.now()).map(|_| ());
+    let (peer, other) = (bench.agent(), bench.agent());
+    assert_eq!((ask(&peer), ask(&other)), (Ok(()), Ok(())));
+    bench.verifier.renew(&bench.with_crls(bench.ca.crls(&[peer.serial()]))).unwrap();
+    assert_eq!((ask(&peer), ask(&other)), (Err(Denial::Revoked(peer.serial())), Ok(())));
+    bench.clock.set(other.not_after().since(bench.ca.now()) + Duration::from_secs(1));
+    assert_eq!(ask(&other).unwrap_err().code(), "certificate-expired");
+}
+
 #[test]
 fn an_older_answer_does_not_make_newer_knowledge_fresh() {
     let bench = Bench::new();

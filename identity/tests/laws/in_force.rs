@@ -184,3 +184,35 @@ proptest! {
         }
     }
 }
+
+/// Order is the log's: what was planned after an entry is not hit by it, whatever any clock said.
+#[test]
+fn an_entry_hits_what_was_planned_no_later_than_its_fence() {
+    let grant = crate::certificates::plain_grant();
+    let certificate = Certificate {
+        spiffe_id: text("spiffe://example.org/agent/invoice-bot/01936f2a-7b2c-7d3e-8f4a-5b6c7d8e9f00".into()),
+        scopes: ScopeSet::default(),
+        grant: Some(Grant { epoch: 1, planned_at: 200, ..grant }),
+        serial: serial(1),
+        authority: KeyId::from_bytes([1; 20]),
+        not_before: crate::certificates::now(),
+        not_after: Timestamp::MAX,
+    };
+    for (epoch, fence, hit) in [(1, 199, false), (1, 200, true), (1, 201, true), (2, 0, true), (0, 999, false)] {
+        for at in [Timestamp::default(), crate::certificates::now(), Timestamp::MAX] {
+            let entry = Revocation {
+                id: RevocationId::from_bytes([1; 16]),
+                n: 1,
+                epoch,
+                log_index: fence,
+                fence,
+                at,
+                target: Target::Agent(text("invoice-bot".into())),
+                effect: Effect::Revoke,
+                reason: Reason::Unspecified,
+                cascade: true,
+            };
+            assert_eq!(entry.hits(&certificate), hit, "epoch {epoch} fence {fence} at {at}");
+        }
+    }
+}
