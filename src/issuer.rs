@@ -25,7 +25,7 @@ use crate::issuance::{self, Issuance, Outcome, Wish, renew_after, spread};
 use crate::random::Random;
 use crate::refusal::{Code, Refusal};
 use crate::registry::{self, FirstToken, Registry};
-use crate::revocation::{Crls, Feed, Herald, KeptHead, Ocsp, PublishError, Publisher, Revocations};
+use crate::revocation::{Crls, Feed, Herald, KeptHead, Ocsp, PublishError, Publisher, Revocations, Verifiers};
 use crate::store::{Committed, DbError, Registered, Store};
 
 /// One running issuer, without its sockets.
@@ -39,6 +39,7 @@ pub struct Issuer {
     issuance: Issuance,
     registry: Registry,
     revocations: Revocations,
+    verifiers: Arc<Verifiers>,
     crls: Arc<Crls>,
     responders: Arc<Responders>,
     ocsp: Ocsp,
@@ -94,7 +95,14 @@ impl Issuer {
             // As long as an authority lives after its successor took over, with a margin.
             ttl_max: config.ttl.authority / 4,
         };
-        let revocations = Revocations { store: store.clone(), crls: crls.clone() };
+        let (trust_domain, freshness) = (config.trust_domain.clone(), config.freshness);
+        let verifiers = Arc::new(Verifiers::start(store.clone(), clock.clone(), trust_domain, freshness).await?);
+        let revocations = Revocations {
+            store: store.clone(),
+            crls: crls.clone(),
+            verifiers: verifiers.clone(),
+            clock: clock.clone(),
+        };
         let first_token = registry.write_first_token(&config.data_dir, now).map_err(StartError::FirstToken)?;
         let issuer = Self {
             config,
@@ -106,6 +114,7 @@ impl Issuer {
             issuance,
             registry,
             revocations,
+            verifiers,
             crls,
             responders,
             ocsp,
@@ -156,6 +165,11 @@ impl Issuer {
     /// What stops.
     pub const fn revocations(&self) -> &Revocations {
         &self.revocations
+    }
+
+    /// Who verifies.
+    pub const fn verifiers(&self) -> &Arc<Verifiers> {
+        &self.verifiers
     }
 
     /// What is published of it.

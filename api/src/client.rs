@@ -310,7 +310,9 @@ pub struct Answer<T> {
 impl Answer<Bytes> {
     fn json<T: DeserializeOwned>(self) -> Result<Answer<T>, ClientError> {
         let Self { status, etag, request_id, body } = self;
-        let body = serde_json::from_slice(&body).map_err(|error| ClientError::Json(error.to_string()))?;
+        // A 204 has no body: whoever expects nothing gets it.
+        let body = if body.is_empty() { b"null" } else { &body[..] };
+        let body = serde_json::from_slice(body).map_err(|error| ClientError::Json(error.to_string()))?;
         Ok(Answer { status, etag, request_id, body })
     }
 }

@@ -4,7 +4,9 @@
 //! (the SPIFFE bundle document) and `head` (a signed note). The bytes of an entry's data are what heads hash: they are
 //! sent as they were first written, and hashed as they came.
 
-use chancery_identity::{Effect, Reason, Revocation, RevocationId, Serial, SpiffeId, System, Target, Timestamp};
+use chancery_identity::{
+    Effect, Lineage, Reason, Revocation, RevocationId, Serial, SpiffeId, System, Target, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// The data of a `snapshot` event: what was known before does not count, and the sequence begins after the floor.
@@ -167,6 +169,8 @@ pub struct OpenConnections {
 pub struct VerifierView {
     /// Who it is.
     pub spiffe_id: SpiffeId,
+    /// Which of the service's replicas: each attested on its own.
+    pub lineage: Lineage,
     /// The systems it answers for.
     pub systems: Vec<System>,
     /// How it learns of revocations.
@@ -182,9 +186,9 @@ pub struct VerifierView {
     /// Its open connections; absent: it cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_connections: Option<u64>,
-    /// When it was last heard.
-    pub last_seen_at: Timestamp,
-    /// When it refuses everything at the latest, unless it is heard again.
+    /// When it was last heard; `null`: not since the issuer started.
+    pub last_seen_at: Option<Timestamp>,
+    /// When it refuses everything at the latest, unless it learns more.
     pub refuses_by: Timestamp,
 }
 

@@ -60,8 +60,8 @@ pub use list::List;
 pub use log::LogRecord;
 pub use problem::{Problem, Retry};
 pub use revocation::{
-    Published, Resume, ResumeRequest, RevocationState, RevocationView, RevocationsAnswer, RevocationsRequest,
-    RevokeOwnRequest,
+    Applied, Published, Radius, Resume, ResumeRequest, RevocationStanding, RevocationState, RevocationView,
+    RevocationsAnswer, RevocationsRequest, RevokeOwnRequest, Unconfirmed,
 };
 pub use rule::{AttestationRule, Method, Selector, SelectorError};
 pub use secret::Secret;

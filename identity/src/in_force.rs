@@ -60,6 +60,11 @@ impl InForce {
         self.entries.values()
     }
 
+    /// The entry of a number.
+    pub fn by_number(&self, n: u64) -> Option<&Revocation> {
+        self.entries.get(&n)
+    }
+
     /// The entry of an id.
     pub fn by_id(&self, id: RevocationId) -> Option<&Revocation> {
         self.ids.get(&id).and_then(|n| self.entries.get(n))

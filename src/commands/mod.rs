@@ -16,6 +16,7 @@ mod login;
 mod on_change;
 mod output;
 mod records;
+mod revocations;
 mod run;
 mod serve;
 mod services;
@@ -23,6 +24,7 @@ mod show;
 mod sidecar;
 mod stop;
 mod tokens;
+mod verifiers;
 mod views;
 mod watch;
 mod workload;
@@ -191,6 +193,9 @@ enum Command {
     /// Revocations: what was stopped, by whom, and what resumed.
     #[command(subcommand)]
     Revocations(records::Revocations),
+    /// Verifiers: who checks certificates, and what each knows.
+    #[command(subcommand)]
+    Verifiers(verifiers::Verifiers),
     /// Authorities: the keys that sign.
     #[command(subcommand)]
     Authorities(authorities::Authorities),
@@ -259,6 +264,7 @@ async fn run(command: Command, global: &Global, output: Output) -> Result<Exit, 
         Command::JoinTokens(tokens) => tokens.run(&context).await,
         Command::ApiTokens(tokens) => tokens.run(&context).await,
         Command::Revocations(revocations) => revocations.run(&context).await,
+        Command::Verifiers(verifiers) => verifiers.run(&context).await,
         Command::Authorities(authorities) => authorities.run(&context).await,
         Command::Log(log) => log.run(&context).await,
         Command::Db(db) => db.run(&context).await,
@@ -283,6 +289,12 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     async fn issuer(&self) -> Result<issuer::Issuer, Failure> {
         issuer::Issuer::find(self.global, self.output).await
+    }
+
+    /// The issuer, whose answers may take so much longer.
+    async fn patient_issuer(&self, wait: Duration) -> Result<issuer::Issuer, Failure> {
+        let timeout = self.global.timeout + wait;
+        issuer::Issuer::find(&Global { timeout, ..self.global.clone() }, self.output).await
     }
 }
 

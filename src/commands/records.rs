@@ -9,7 +9,7 @@ use chancery_identity::{Name, RevocationId, Scope, Serial, System, Target, Times
 use super::output::Record;
 use super::views::joined;
 use super::watch::Watch;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, revocations};
 
 /// Which page of a list.
 #[derive(Debug, Args)]
@@ -220,11 +220,16 @@ pub(crate) enum Revocations {
         #[command(flatten)]
         page: Page,
     },
-    /// Show one revocation.
-    #[command(after_help = "Examples:\n  chancery revocations get rv_01936f30000070008000000000000001")]
+    /// Show one revocation, and who confirmed it.
+    #[command(after_help = "Examples:
+  chancery revocations get rv_01936f30000070008000000000000001
+  chancery revocations get rv_01936f30000070008000000000000001 --watch")]
     Get {
         /// Its id.
         id: RevocationId,
+        /// Follow it until every verifier confirmed it.
+        #[arg(long)]
+        watch: bool,
     },
     Watch(Box<Watch>),
 }
@@ -236,7 +241,7 @@ impl Revocations {
                 let filters = [("target", target.map(|target| target.to_string())), ("state", state)];
                 list::<RevocationView>(context, "/v1/admin/revocations", &page, &filters).await
             }
-            Self::Get { id } => get::<RevocationView>(context, &format!("/v1/admin/revocations/{id}")).await,
+            Self::Get { id, watch } => revocations::get(context, id, watch).await,
             Self::Watch(watch) => watch.run(context).await,
         }
     }

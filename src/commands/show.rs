@@ -3,12 +3,16 @@
 use clap::Args;
 
 use chancery_api::{
-    Admin, Agent, ApiToken, AuthorityView, CertificateView, Instance, JoinToken, RevocationView, Service,
+    Admin, Agent, ApiToken, AuthorityView, CertificateView, Instance, JoinToken, RevocationStanding, RevocationsAnswer,
+    RevocationsRequest, Service,
 };
-use chancery_identity::{KeyId, Name, Serial, Target};
+use chancery_identity::{Effect, KeyId, Name, Serial, Target};
 
-use super::issuer::Issuer;
-use super::output::Record;
+use super::confirm::counted;
+use super::issuer::{Answer, Issuer};
+use super::output::{Form, Record, print};
+use super::revocations::{applied, reached};
+use super::views::joined;
 use super::{Context, Exit, Failure};
 
 #[derive(Debug, Args)]
@@ -55,17 +59,86 @@ async fn show_target(context: &Context<'_>, issuer: &Issuer, target: &Target) ->
             hint(context, "stop it", &format!("chancery suspend admin:{}", admin.name));
             Ok(Exit::Done)
         }
-        Target::Instance(id) => {
-            let instance: Instance = show(context, issuer, &format!("/v1/admin/instances/{id}")).await?;
-            hint(context, "stop this one", &format!("chancery suspend instance:{id}"));
-            hint(context, "stop all", &format!("chancery suspend agent:{}", instance.agent));
-            Ok(Exit::Done)
-        }
+        Target::Instance(id) => show_instance(context, issuer, id).await,
         Target::Serial(serial) => show_certificate(context, issuer, serial).await,
         Target::Authority(key_id) => show_authority(context, issuer, key_id).await,
-        other => Err(Failure::usage(format!("{other} names many things and no record"))
-            .fix("list what it means: chancery certificates list --help")),
+        other => show_reach(context, issuer, other).await,
     }
+}
+
+/// What a target means that is no record: whom it would stop.
+async fn show_reach(context: &Context<'_>, issuer: &Issuer, target: &Target) -> Result<Exit, Failure> {
+    let answer = would_stop(issuer, target).await?;
+    let reach = answer.value.radius.as_ref().map(|radius| reached(radius, std::slice::from_ref(target)));
+    context.output.result(&answer.body, &format!("{target}\n  {}", reach.unwrap_or_else(|| "unknown".into())));
+    let effect = if matches!(target, Target::IssuedBefore(_)) { "revoke" } else { "suspend" };
+    hint(context, "stop them", &format!("chancery {effect} {target}"));
+    Ok(Exit::Done)
+}
+
+async fn show_instance(
+    context: &Context<'_>,
+    issuer: &Issuer,
+    id: &chancery_identity::Instance,
+) -> Result<Exit, Failure> {
+    let answer = issuer.get::<Instance>(&format!("/v1/admin/instances/{id}")).await?;
+    let instance = &answer.value;
+    let this = would_stop(issuer, &Target::Instance(*id)).await?.value.radius;
+    let all = would_stop(issuer, &Target::Agent(instance.agent.clone())).await?.value.radius;
+    let mut text = format!(
+        "instance of agent {}  owner {}  attested {} by {}  {}\n  {}  serial {}",
+        instance.agent,
+        instance.owner,
+        instance.attested_at.to_seconds_text(),
+        instance.attested_by,
+        instance.state.as_str(),
+        instance.spiffe_id,
+        instance.serial
+    );
+    if let (Some(this), Some(all)) = (&this, &all) {
+        let open = match (this.open_connections, &this.open_at[..]) {
+            (None, _) => "unknown".into(),
+            (Some(count), []) => count.to_string(),
+            (Some(count), services) => format!("{count} ({})", joined(services)),
+        };
+        text.push_str(&format!(
+            "\n  {} of {}   certificates {}   children {}   open connections {open}",
+            this.instances,
+            counted(all.instances, "instance"),
+            this.certificates,
+            this.descendants,
+        ));
+    }
+    if let Some(id) = instance.revocation_id {
+        let standing = issuer.get::<RevocationStanding>(&format!("/v1/admin/revocations/{id}")).await?.value;
+        let entry = &standing.revocation;
+        text.push_str(&format!(
+            "\n  stopped         {} of {}  {}  by {}",
+            entry.effect, entry.target, entry.created_at, entry.created_by
+        ));
+        for line in applied(&standing.applied, entry) {
+            text.push_str(&format!("\n{line}"));
+        }
+    }
+    context.output.record(&answer.body, instance, Some(&text));
+    hint(context, "stop this one", &format!("chancery suspend instance:{id}"));
+    hint(context, "stop all", &format!("chancery suspend agent:{}", instance.agent));
+    Ok(Exit::Done)
+}
+
+/// Asks what a target reaches; stops nothing.
+async fn would_stop(issuer: &Issuer, target: &Target) -> Result<Answer<RevocationsAnswer>, Failure> {
+    let effect = if matches!(target, Target::IssuedBefore(_)) { Effect::Revoke } else { Effect::Suspend };
+    let request = RevocationsRequest {
+        targets: vec![target.clone()],
+        effect: Some(effect),
+        reason: None,
+        comment: None,
+        cascade: true,
+        dry_run: true,
+        wait_s: 0,
+    };
+    issuer.ask("/v1/admin/revocations", &request).await
 }
 
 /// What has no prefix: a serial, an instance, a key id, or a name of something registered.
@@ -116,7 +189,12 @@ async fn show_authority(context: &Context<'_>, issuer: &Issuer, key_id: &KeyId) 
 }
 
 async fn show_revocation(context: &Context<'_>, issuer: &Issuer, path: &str) -> Result<Exit, Failure> {
-    let entry: RevocationView = show(context, issuer, path).await?;
+    let answer = issuer.get::<RevocationStanding>(path).await?;
+    let entry = &answer.value.revocation;
+    context.output.record(&answer.body, entry, None);
+    if matches!(context.output.form(), Form::Table | Form::Wide) {
+        applied(&answer.value.applied, entry).iter().for_each(|line| print(line));
+    }
     if entry.effect.resumable() && entry.resumed_by.is_none() {
         hint(context, "undo", &format!("chancery resume {}", entry.id));
     }

@@ -1,23 +1,27 @@
 //! `chancery suspend`, `retire`, `revoke`, `forbid` and `resume`: the daily verbs of stopping.
 
+use std::time::Duration;
+
 use clap::Args;
 use http::Method;
 
 use chancery_api::{ResumeRequest, RevocationView, RevocationsAnswer, RevocationsRequest};
 use chancery_identity::{Effect, Reason, RevocationId, Scope, Target};
 
-use super::confirm::confirm;
+use super::confirm::confirm_radius;
 use super::output::{Form, print};
+use super::revocations::{applied, reached};
 use super::views::joined;
 use super::{Context, Exit, Failure};
+use crate::config::parse_duration;
 
 const PATH: &str = "/v1/admin/revocations";
 
 /// What to stop.
 #[derive(Debug, Args)]
 struct Targets {
-    /// agent:NAME service:NAME admin:NAME owner:NAME instance:ID lineage:ID serial:HEX authority:HEX
-    /// issued-before:TIME, a SPIFFE ID or a typed id.
+    /// agent:NAME service:NAME admin:NAME owner:NAME scope:SCOPE instance:ID lineage:ID serial:HEX authority:HEX
+    /// task:AGENT/ID issued-before:TIME, a SPIFFE ID or a typed id.
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<Target>,
 }
@@ -34,11 +38,35 @@ pub(crate) struct Why {
     /// Leave what descends from it alone.
     #[arg(long)]
     no_cascade: bool,
+    #[command(flatten)]
+    bounds: Bounds,
+}
+
+/// How long to wait, and how much may be stopped.
+#[derive(Debug, Args)]
+struct Bounds {
+    /// How long to wait for every verifier to confirm, 30s at most; exit code 7 if one did not.
+    #[arg(long, value_parser = wait, value_name = "TIME")]
+    wait: Option<Duration>,
+    /// The most certificates that may be stopped: needed where it reaches far, a service, you or the issuer.
+    #[arg(long, value_name = "N")]
+    confirm: Option<u64>,
+}
+
+/// The longest that an answer waits.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let wait = parse_duration(text)?;
+    if wait > WAIT_MAX {
+        return Err("30s at most; follow it with chancery revocations get ID --watch".into());
+    }
+    Ok(wait)
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  chancery suspend agent:invoice-bot --comment INC-2291
+  chancery suspend agent:invoice-bot --comment INC-2291 --wait 5s
   chancery suspend owner:team-finance --dry-run
   chancery suspend instance:01936f2a-0000-7000-8000-000000000001 --yes")]
 pub(crate) struct Suspend {
@@ -79,6 +107,8 @@ pub(crate) struct Forbid {
     /// Why, in words; the log keeps it.
     #[arg(long)]
     comment: Option<String>,
+    #[command(flatten)]
+    bounds: Bounds,
 }
 
 #[derive(Debug, Args)]
@@ -112,7 +142,7 @@ impl Revoke {
 impl Forbid {
     pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
         let targets = self.scopes.into_iter().map(Target::Scope).collect();
-        let why = Why { comment: self.comment, reason: None, no_cascade: false };
+        let why = Why { comment: self.comment, reason: None, no_cascade: false, bounds: self.bounds };
         stop(context, Effect::Forbid, targets, why).await
     }
 }
@@ -129,38 +159,58 @@ pub(crate) async fn stop(
     targets: Vec<Target>,
     why: Why,
 ) -> Result<Exit, Failure> {
-    let Why { comment, reason, no_cascade } = why;
-    let mut request =
-        RevocationsRequest { targets, effect: Some(effect), reason, comment, cascade: !no_cascade, dry_run: true };
-    let issuer = context.issuer().await?;
-    let named = joined(&request.targets);
-    if context.global.dry_run || !context.global.yes {
-        let would = issuer.ask::<RevocationsAnswer>(PATH, &request).await?;
-        if context.global.dry_run {
-            context.output.result(&would.body, &format!("would {effect}  {named}{}", warned(&would.value.warnings)));
-            return Ok(Exit::Done);
-        }
-        confirm(context, &format!("would {effect}  {named}{}", warned(&would.value.warnings)))?;
+    let Why { comment, reason, no_cascade, bounds: Bounds { wait, confirm } } = why;
+    let mut request = RevocationsRequest {
+        targets,
+        effect: Some(effect),
+        reason,
+        comment,
+        cascade: !no_cascade,
+        dry_run: true,
+        wait_s: 0,
+    };
+    let issuer = context.patient_issuer(wait.unwrap_or_default()).await?;
+    let would = issuer.ask::<RevocationsAnswer>(PATH, &request).await?;
+    let radius = would.value.radius.as_ref();
+    let mut text = format!("would {effect}  {}", joined(&request.targets));
+    if let Some(radius) = radius {
+        let verb = if effect == Effect::Forbid { "would touch" } else { "would stop" };
+        text.push_str(&format!("\n  {verb:13}  {}", reached(radius, &request.targets)));
     }
+    text.push_str(&format!("\n  {}{}", meaning(effect), warned(&would.value.warnings)));
+    if context.global.dry_run {
+        context.output.result(&would.body, &text);
+        return Ok(Exit::Done);
+    }
+    confirm_radius(context, &text, radius, confirm)?;
     request.dry_run = false;
+    request.wait_s = wait.map_or(0, |wait| u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX));
     let answer = issuer.ask::<RevocationsAnswer>(PATH, &request).await?;
+    let RevocationsAnswer { revocations, applied: confirmed, published, warnings, .. } = &answer.value;
     match context.output.form() {
         Form::Json | Form::Jsonl => context.output.result(&answer.body, ""),
-        Form::Id => answer.value.revocations.iter().for_each(|entry| print(&entry.id.to_string())),
+        Form::Id => revocations.iter().for_each(|entry| print(&entry.id.to_string())),
         Form::Table | Form::Wide => {
-            for entry in &answer.value.revocations {
-                let crl = answer.value.published.as_ref().map_or("pending", |published| &published.crl_number);
-                print(&format!("{}  CRL {crl}", told(done(effect), entry)));
+            let crl = published.as_ref().map_or("pending", |published| &published.crl_number);
+            revocations.iter().for_each(|entry| print(&format!("{}  CRL {crl}", told(done(effect), entry))));
+            if let (Some(confirmed), Some(newest)) = (confirmed, revocations.iter().max_by_key(|entry| entry.n)) {
+                applied(confirmed, newest).iter().for_each(|line| print(line));
             }
-            for entry in answer.value.revocations.iter().filter(|entry| entry.effect.resumable()) {
-                context.output.say(&format!("  undo   chancery resume {}", entry.id));
+            for entry in revocations {
+                let undo = format!("  undo        chancery resume {}", entry.id);
+                let follow = format!("  follow      chancery revocations get {} --watch", entry.id);
+                if entry.effect.resumable() {
+                    context.output.say(&undo);
+                }
+                context.output.say(&follow);
             }
         }
     }
-    for warning in &answer.value.warnings {
-        context.output.say(&format!("  note   {warning}"));
+    for warning in warnings {
+        context.output.say(&format!("  note        {warning}"));
     }
-    Ok(Exit::Done)
+    let all = confirmed.as_ref().is_none_or(|applied| applied.confirmed == applied.verifiers);
+    Ok(if wait.is_some() && !all { Exit::Unconfirmed } else { Exit::Done })
 }
 
 impl ResumeId {
@@ -177,6 +227,16 @@ impl ResumeId {
             context.output.record(&answer.body, entry, Some(&text));
         }
         Ok(Exit::Done)
+    }
+}
+
+/// What it means for what would come.
+const fn meaning(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Suspend => "new certificates: blocked until resumed.",
+        Effect::Retire => "new certificates: blocked for good.",
+        Effect::Forbid => "requests: refused until resumed, whoever makes them; no certificate ends.",
+        _ => "new certificates: as before.",
     }
 }
 

@@ -10,7 +10,8 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use chancery_api::{
     Admin, Agent, ApiToken, AuthorityView, Bundle, CertificateView, Challenge, Instance, JoinToken, List, LogRecord,
-    Problem, RevocationView, RevocationsAnswer, Rotation, Service, SystemEntry, WellKnown, Whoami,
+    Problem, RevocationStanding, RevocationView, RevocationsAnswer, Rotation, Service, SystemEntry, VerifierView,
+    WellKnown, Whoami,
 };
 use chancery_identity::RequestId;
 use serde::Serialize;
@@ -51,6 +52,11 @@ impl Answer {
 
     /// Something was removed: 204.
     pub(super) fn removed<T>(_committed: Committed<T>) -> Self {
+        Self(StatusCode::NO_CONTENT.into_response())
+    }
+
+    /// Taken note of: 204.
+    pub(super) fn noted() -> Self {
         Self(StatusCode::NO_CONTENT.into_response())
     }
 
@@ -126,10 +132,12 @@ readable!(
     Instance,
     JoinToken,
     LogRecord,
+    RevocationStanding,
     RevocationView,
     RotationPlan,
     Service,
     SystemEntry,
+    VerifierView,
     WellKnown,
     Whoami,
 );
@@ -144,7 +152,7 @@ pub(super) struct DryRun(RevocationsAnswer);
 impl DryRun {
     /// Without the entries, whatever came.
     pub(super) fn new(answer: RevocationsAnswer) -> Self {
-        Self(RevocationsAnswer { revocations: Vec::new(), published: None, ..answer })
+        Self(RevocationsAnswer { revocations: Vec::new(), applied: None, published: None, ..answer })
     }
 }
 

@@ -18,6 +18,8 @@ use crate::refusal::{Code, Refusal};
 
 /// The longest body, in bytes: a chain of six certificates and a request fit many times.
 pub(super) const BODY_LEN_MAX: usize = 64 * 1024;
+/// The longest acknowledgement of a verifier, in bytes: 4,096 peers fit.
+const LONG_BODY_LEN_MAX: usize = 512 * 1024;
 /// How long a body may take to arrive.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -29,7 +31,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = axum::response::Response;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Self::Rejection> {
-        let body = read(request).await.map_err(Refusal::into_response)?;
+        let body = read(request, BODY_LEN_MAX).await.map_err(Refusal::into_response)?;
+        parse(&body).map(Self).map_err(Refusal::into_response)
+    }
+}
+
+/// As [`Json`], for what holders tell of thousands of others.
+#[derive(Debug)]
+pub(super) struct LongJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for LongJson<T> {
+    type Rejection = axum::response::Response;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Self::Rejection> {
+        let body = read(request, LONG_BODY_LEN_MAX).await.map_err(Refusal::into_response)?;
         parse(&body).map(Self).map_err(Refusal::into_response)
     }
 }
@@ -44,7 +59,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     async fn from_request(mut request: Request, state: &S) -> Result<Self, Self::Rejection> {
         if !request.headers().contains_key(CONTENT_TYPE) {
             let body = std::mem::take(request.body_mut());
-            let body = collect(body, BODY_TIMEOUT).await.map_err(Refusal::into_response)?;
+            let body = collect(body, BODY_LEN_MAX, BODY_TIMEOUT).await.map_err(Refusal::into_response)?;
             if body.is_empty() {
                 return Ok(Self(T::default()));
             }
@@ -125,22 +140,22 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     })
 }
 
-async fn read(request: Request) -> Result<Bytes, Refusal> {
+async fn read(request: Request, len_max: usize) -> Result<Bytes, Refusal> {
     let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let detail = format!("wanted a body with Content-Type: application/json, got {essence:?}");
         return Err(Refusal::new(Code::NotJson, detail));
     }
-    collect(request.into_body(), BODY_TIMEOUT).await
+    collect(request.into_body(), len_max, BODY_TIMEOUT).await
 }
 
-pub(super) async fn collect(body: Body, within: Duration) -> Result<Bytes, Refusal> {
-    let collected = tokio::time::timeout(within, Limited::new(body, BODY_LEN_MAX).collect()).await;
+pub(super) async fn collect(body: Body, len_max: usize, within: Duration) -> Result<Bytes, Refusal> {
+    let collected = tokio::time::timeout(within, Limited::new(body, len_max).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Refusal::new(Code::BodyTooLarge, format!("a body has at most {BODY_LEN_MAX} bytes")))
+            Err(Refusal::new(Code::BodyTooLarge, format!("the body may have at most {len_max} bytes")))
         }
         Ok(Err(error)) => Err(Refusal::new(Code::BadRequest, format!("the body broke off: {error}"))),
         Err(_) => Err(Refusal::new(Code::BadRequest, format!("the body did not arrive within {within:?}"))),
@@ -208,7 +223,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_does_not_come_is_given_up() {
         let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-        let refusal = collect(never, Duration::from_millis(1)).await.unwrap_err();
+        let refusal = collect(never, BODY_LEN_MAX, Duration::from_millis(1)).await.unwrap_err();
         assert_eq!(refusal.code(), Code::BadRequest);
     }
 }

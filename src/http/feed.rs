@@ -44,9 +44,11 @@ pub(super) async fn read(
     };
     let place = app.limits.feed(holder.peer.spiffe_id())?;
     let events = app.feed().connect(after)?;
+    let told = app.verifiers().connected(holder.peer.certificate()).await?;
     let body = Body::from_stream(events.inspect(move |_| {
         // Held for as long as events are sent.
         let _ = &place;
+        told.head();
     }));
     Ok(([(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")], body).into_response())
 }

@@ -66,7 +66,7 @@ pub(super) struct Limits {
 struct Places {
     all: Arc<Semaphore>,
     per_identity: u32,
-    taken: Arc<Mutex<HashMap<SpiffeId, u32>>>,
+    taken: Arc<Mutex<HashMap<Actor, u32>>>,
 }
 
 /// Above this many callers remembered, those that asked nothing lately are forgotten.
@@ -109,7 +109,7 @@ impl Limits {
     }
 
     /// A place to wait in. Waits are the first thing to be shed.
-    pub(super) fn wait(&self, identity: &SpiffeId) -> Result<Place, Refusal> {
+    pub(super) fn wait(&self, identity: &Actor) -> Result<Place, Refusal> {
         self.waits.take(identity).map_err(|full| match full {
             Full::All => Refusal::new(Code::Overloaded, "too many wait for changes").after(60),
             Full::Identity => {
@@ -120,7 +120,7 @@ impl Limits {
 
     /// A place at the feed.
     pub(super) fn feed(&self, identity: &SpiffeId) -> Result<Place, Refusal> {
-        self.feeds.take(identity).map_err(|full| match full {
+        self.feeds.take(&Actor::Holder(identity.clone())).map_err(|full| match full {
             Full::All => Refusal::new(Code::Overloaded, "too many read the feed"),
             Full::Identity => Refusal::new(Code::TooManyRequests, format!("{identity} reads the feed too many times")),
         })
@@ -139,7 +139,7 @@ impl Places {
         Self { all, per_identity, taken: Arc::default() }
     }
 
-    fn take(&self, identity: &SpiffeId) -> Result<Place, Full> {
+    fn take(&self, identity: &Actor) -> Result<Place, Full> {
         let permit = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Full::All)?;
         let mut taken = lock(&self.taken);
         let count = taken.entry(identity.clone()).or_default();
@@ -154,8 +154,8 @@ impl Places {
 
 /// A place, given back on drop.
 pub(super) struct Place {
-    taken: Arc<Mutex<HashMap<SpiffeId, u32>>>,
-    identity: SpiffeId,
+    taken: Arc<Mutex<HashMap<Actor, u32>>>,
+    identity: Actor,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn waits_are_bounded_and_given_back() {
         let limits = limits(1, 1);
-        let [a, b] = ["a", "b"].map(|name| format!("spiffe://example.org/service/{name}").parse::<SpiffeId>().unwrap());
+        let [a, b] = ["a", "b"].map(|name| format!("spiffe://example.org/service/{name}").parse::<Actor>().unwrap());
         let first = limits.wait(&a).ok().unwrap();
         let _second = limits.wait(&a).ok().unwrap();
         assert_eq!(limits.wait(&a).err().unwrap().retry_after_s(), Some(60));

@@ -30,6 +30,7 @@ mod revocations;
 mod routes;
 mod services;
 mod systems;
+mod verifiers;
 mod whoami;
 
 #[cfg(test)]

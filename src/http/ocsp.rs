@@ -18,14 +18,14 @@ use chancery_ca::OcspError;
 use crate::revocation::OcspAnswer;
 
 use super::App;
-use super::extract::{BODY_TIMEOUT, collect};
+use super::extract::{BODY_LEN_MAX, BODY_TIMEOUT, collect};
 use super::published::{http_date, is_unchanged};
 
 /// How long a copy may be served unasked; what is revoked is told within this by whoever honours it, as by CRLs.
 const MAX_AGE: Duration = Duration::from_secs(30);
 
 pub(super) async fn post(State(app): State<App>, request: Request) -> Response<Body> {
-    match collect(request.into_body(), BODY_TIMEOUT).await {
+    match collect(request.into_body(), BODY_LEN_MAX, BODY_TIMEOUT).await {
         Ok(body) => answered(&app, &body, &HeaderMap::new()).await,
         Err(_) => refused(OcspError::MalformedRequest),
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{
@@ -10,9 +11,11 @@ use axum::http::header::{
 };
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
-use chancery_ca::AuthorityCertificate;
+use chancery_api::AuthorityKind;
+use chancery_ca::{AuthorityCertificate, CrlNumber};
 use chancery_identity::{KeyId, Timestamp};
 
+use crate::caller::Origin;
 use crate::refusal::{Code, Refusal};
 use crate::revocation::PublishedCrl;
 
@@ -24,10 +27,19 @@ const MAX_AGE: Duration = Duration::from_secs(30);
 
 pub(super) async fn crl(
     State(app): State<App>,
+    Extension(origin): Extension<Origin>,
     Segment(file): Segment<String>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
-    let published = key_id(&file, ".crl").and_then(|key_id| app.crls().of(key_id)).ok_or_else(|| none(&file))?;
+    let authority = key_id(&file, ".crl").ok_or_else(|| none(&file))?;
+    let published = app.crls().of(authority).ok_or_else(|| none(&file))?;
+    if let Origin::Tls { peer: Some(peer), .. } = &origin
+        && app.admit(peer).is_ok()
+        && app.store().state().authority(authority).is_some_and(|it| it.kind == AuthorityKind::Issuing)
+    {
+        let holds = |number: CrlNumber| tags(&headers).any(|tag| tag == format!("\"{number}\""));
+        app.verifiers().polled(peer.certificate(), authority, &published, holds).await;
+    }
     let file = File {
         media_type: "application/pkix-crl",
         etag: format!("\"{}\"", published.number),
@@ -97,13 +109,17 @@ impl File {
 /// RFC 9110 §13.2.2: If-Modified-Since counts only without If-None-Match.
 pub(super) fn is_unchanged(request: &HeaderMap, etag: &str, modified: &str) -> bool {
     if request.contains_key(IF_NONE_MATCH) {
-        let tags = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let mut tags = tags.flat_map(|value| value.split(',')).map(str::trim);
-        // RFC 9110 §13.1.2: the comparison is the weak one.
-        return tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag);
+        return tags(request).any(|tag| tag == "*" || tag == etag);
     }
     // Only the time that was told: a clock that went back must not hide a newer CRL.
     request.get(IF_MODIFIED_SINCE).is_some_and(|since| since == modified)
+}
+
+/// The tags of copies that the caller has.
+fn tags(request: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    // RFC 9110 §13.1.2: the comparison is the weak one.
+    values.flat_map(|value| value.split(',')).map(str::trim).map(|tag| tag.strip_prefix("W/").unwrap_or(tag))
 }
 
 fn key_id(file: &str, extension: &str) -> Option<KeyId> {

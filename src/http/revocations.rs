@@ -8,7 +8,7 @@ use chancery_api::{
 use chancery_identity::{RevocationId, Serial, Target};
 
 use crate::caller::Caller;
-use crate::refusal::{Code, Refusal};
+use crate::refusal::Refusal;
 use crate::store::RevocationQuery;
 
 use super::App;
@@ -39,9 +39,24 @@ pub(super) async fn list(State(app): State<App>, Query(query): Query<Revocations
     Ok(Answer::read(&List { total, ..list }))
 }
 
-pub(super) async fn read(State(app): State<App>, Segment(id): Segment<RevocationId>) -> Result<Answer, Refusal> {
-    let missing = || Refusal::new(Code::NotFound, format!("there is no revocation {id}"));
-    Ok(Answer::read(&app.store().revocation(id).await?.ok_or_else(missing)?))
+/// How long to wait for all to confirm.
+#[derive(Debug, Default, serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StandingQuery {
+    /// Answer when every verifier confirmed it, or after so many seconds, 30 at most.
+    wait_s: Option<u32>,
+}
+
+pub(super) async fn read(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment<RevocationId>,
+    Query(query): Query<StandingQuery>,
+) -> Result<Answer, Refusal> {
+    let wait_s = query.wait_s.unwrap_or(0);
+    let place = if wait_s > 0 { app.limits.wait(&caller.actor).ok() } else { None };
+    Ok(Answer::read(&app.revocations().standing(id, wait_s, place).await?))
 }
 
 /// Whoever may look may also ask what would happen; to do it takes more.
@@ -51,10 +66,13 @@ pub(super) async fn create(
     Json(request): Json<RevocationsRequest>,
 ) -> Result<Answer, Refusal> {
     if request.dry_run {
-        return Ok(Answer::read(&DryRun::new(app.revocations().dry_run(request, &caller)?)));
+        return Ok(Answer::read(&DryRun::new(app.revocations().dry_run(request, &caller).await?)));
     }
     caller.require(Access::Revoker)?;
-    Ok(Answer::created(app.revocations().revoke(request, &caller).await?))
+    // Waits are shed first; what must stop is stopped all the same.
+    let place = if request.wait_s > 0 { app.limits.wait(&caller.actor).ok() } else { None };
+    let stopped = app.revocations().revoke(request, &caller, place).await?;
+    Ok(if stopped.entered { Answer::created(stopped.answer) } else { Answer::committed(stopped.answer) })
 }
 
 pub(super) async fn resume(

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use chancery_api::{
     Access, Admin, AdminPatch, Agent, AgentPatch, ApiToken, ApiTokenCreated, AttestRequest, AuthorityView, Bundle,
-    CertificateView, Challenge, FirstAdministrator, Instance, Issued, JoinToken, JoinTokenCreated, LogRecord, NewAdmin,
-    NewAgent, NewApiToken, NewJoinToken, NewService, RenewRequest, ResumeRequest, RevocationView, RevocationsAnswer,
-    RevocationsRequest, RevokeOwnRequest, RotateRequest, Rotation, Service, ServicePatch, SystemEntry, WellKnown,
-    Whoami,
+    CertificateView, Challenge, FeedAck, FirstAdministrator, Instance, Issued, JoinToken, JoinTokenCreated, LogRecord,
+    NewAdmin, NewAgent, NewApiToken, NewJoinToken, NewService, RenewRequest, ResumeRequest, RevocationStanding,
+    RevocationView, RevocationsAnswer, RevocationsRequest, RevokeOwnRequest, RotateRequest, Rotation, Service,
+    ServicePatch, SystemEntry, VerifierView, WellKnown, Whoami,
 };
 
 use crate::refusal::{Code, Refusal};
@@ -22,7 +22,7 @@ use super::authorize::{Gate, authorize};
 use super::openapi::Doc;
 use super::{
     admins, agents, api_tokens, attest, authorities, bundle, certificates, feed, first_administrator, health,
-    instances, join_tokens, log, ocsp, openapi, problems, published, revocations, services, systems, whoami,
+    instances, join_tokens, log, ocsp, openapi, problems, published, revocations, services, systems, verifiers, whoami,
 };
 
 /// One row of the table.
@@ -76,6 +76,7 @@ pub(super) fn routes() -> Vec<Route> {
         on_post("/v1/first-administrator", Limited, doc("The token of the issuer's file in, the first administrator's join token out: once, and only where there is no administrator").takes::<FirstAdministrator>().replies::<JoinTokenCreated>(201), || post(first_administrator::create)),
         // verifier
         on_get("/v1/feed", Holder, doc("The revocation sequence, pushed: server-sent events `head-key`, `snapshot`, `entry`, `bundle` and `head`; nothing counts until a signed head reaches it. For services").query::<feed::FeedQuery>().file("text/event-stream"), || get(feed::read)),
+        on_post("/v1/feed/acks", Holder, doc("What the calling service has applied of the revocation sequence").takes::<FeedAck>().replies_nothing(), || post(verifiers::acknowledge)),
         // admin
         on_get("/v1/admin/agents", For(Viewer), doc("Agents").query::<agents::AgentsQuery>().lists::<Agent>(), || get(agents::list)),
         on_post("/v1/admin/agents", For(Operator), doc("Registers an agent. 200: it was there and is equal. A ceiling needs `administrator`").takes::<NewAgent>().replies::<Agent>(201), || post(agents::create)),
@@ -99,9 +100,11 @@ pub(super) fn routes() -> Vec<Route> {
         on_get("/v1/admin/certificates/{serial}", For(Viewer), doc("A certificate").replies::<CertificateView>(200), || get(certificates::read)),
         on_get("/v1/admin/revocations", For(Viewer), doc("Entries of the revocation sequence").query::<revocations::RevocationsQuery>().lists::<RevocationView>(), || get(revocations::list)),
         // dry_run is a viewer's; without it the handler wants a revoker.
-        on_post("/v1/admin/revocations", For(Viewer), doc("Stops what is named. Needs `revoker`, unless `dry_run`").takes::<RevocationsRequest>().replies::<RevocationsAnswer>(201), || post(revocations::create)),
-        on_get("/v1/admin/revocations/{id}", For(Viewer), doc("An entry of the revocation sequence").replies::<RevocationView>(200), || get(revocations::read)),
+        on_post("/v1/admin/revocations", For(Viewer), doc("Stops what is named. Needs `revoker`, unless `dry_run`. 200: it was in force already").takes::<RevocationsRequest>().replies::<RevocationsAnswer>(201), || post(revocations::create)),
+        on_get("/v1/admin/revocations/{id}", For(Viewer), doc("An entry of the revocation sequence, and who confirmed it").query::<revocations::StandingQuery>().replies::<RevocationStanding>(200), || get(revocations::read)),
         on_post("/v1/admin/revocations/{id}/resume", For(Operator), doc("Ends a suspension or a forbidding").takes::<ResumeRequest>().replies::<RevocationView>(201), || post(revocations::resume)),
+        on_get("/v1/admin/verifiers", For(Viewer), doc("Verifiers: what each knows, and when it refuses everything").query::<verifiers::VerifiersQuery>().lists::<VerifierView>(), || get(verifiers::list)),
+        on_get("/v1/admin/verifiers/{service}", For(Viewer), doc("The verifiers of a service: its replicas").query::<verifiers::VerifiersQuery>().lists::<VerifierView>(), || get(verifiers::read)),
         on_get("/v1/admin/admins", For(Viewer), doc("Administrators").query::<admins::AdminsQuery>().lists::<Admin>(), || get(admins::list)),
         on_post("/v1/admin/admins", For(Administrator), doc("Registers an administrator. 200: it was there and is equal").takes::<NewAdmin>().replies::<Admin>(201), || post(admins::create)),
         on_get("/v1/admin/admins/{name}", For(Viewer), doc("An administrator").replies::<Admin>(200), || get(admins::read)),

@@ -42,7 +42,7 @@ pub(super) async fn whoami(
     let Some(Extension(holder)) = holder else { return Ok(Answer::read(&without_record(caller, app.now()))) };
     if let Some(after) = query.after_revision.filter(|_| wait_s > 0) {
         let mut changes = app.store().state().revision_changes(&holder.subject);
-        let _place = app.limits.wait(holder.peer.spiffe_id())?;
+        let _place = app.limits.wait(&caller.actor)?;
         // Over or not, the answer is how things stand.
         let changed = changes.wait_for(|revision| *revision > after);
         let _ = tokio::time::timeout(Duration::from_secs(wait_s.into()), changed).await;

@@ -1,65 +1,119 @@
-//! What must stop: targets and effects in, committed entries out, and the CRLs and OCSP answers that show them.
+//! What must stop: targets and effects in, committed entries out, the CRLs, OCSP answers and feed that show them, and who
+//! confirmed them.
 
 mod crl;
 mod feed;
 mod head;
 mod kept;
 mod ocsp;
+mod radius;
+mod roster;
+mod verifiers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chancery_api::{
-    Admin, Agent, AttestationRule, Published, ResumeRequest, RevocationView, RevocationsAnswer, RevocationsRequest,
-    RevokeOwnRequest, Service,
+    Admin, Agent, AttestationRule, Published, Radius, ResumeRequest, RevocationStanding, RevocationView,
+    RevocationsAnswer, RevocationsRequest, RevokeOwnRequest, Service,
 };
 use chancery_identity::{Certificate, Effect, Reason, RevocationId, Serial, Target};
 
 use crate::caller::Caller;
+use crate::clock::Clock;
 use crate::refusal::{Code, Refusal};
-use crate::store::{Committed, Resume, Revoke, Store};
+use crate::store::{Committed, Position, Resume, Revoke, Store};
 
 pub use crl::{Crls, PublishError, PublishedCrl, Publisher};
 pub use feed::{After, Beat, Feed, HEARTBEAT};
 pub use head::{Herald, Silent};
 pub use kept::{KeptError, KeptHead, ShownError, open_head};
 pub use ocsp::{Ocsp, OcspAnswer};
+pub use verifiers::{Ahead, Told, Verifiers};
 
 /// Targets in one decision, at most.
 const TARGETS_MAX: usize = 100;
 /// An operator's words, in bytes, at most.
 const COMMENT_LEN_MAX: usize = 1024;
 
+/// The longest that an answer waits, in seconds.
+const WAIT_MAX_S: u32 = 30;
+
 /// Decides what stops and what goes on again.
 pub struct Revocations {
     pub(crate) store: Store,
     pub(crate) crls: Arc<Crls>,
+    pub(crate) verifiers: Arc<Verifiers>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What came of a request to stop.
+pub(crate) struct Stopped {
+    pub(crate) answer: Committed<RevocationsAnswer>,
+    /// Whether anything was entered that was not in force already.
+    pub(crate) entered: bool,
 }
 
 impl Revocations {
-    /// Stops what is named: one decision, one commit, an entry for each target.
+    /// Stops what is named: one decision, one commit, an entry for each target. The answer waits for verifiers as long
+    /// as the request says, if there is a `place` to wait in.
     ///
     /// # Errors
     /// A target that is not there, an effect that does not fit it or is not named, a time in the future.
-    pub async fn revoke(
+    pub(crate) async fn revoke<P>(
         &self,
         request: RevocationsRequest,
         caller: &Caller,
-    ) -> Result<Committed<RevocationsAnswer>, Refusal> {
-        let warnings = self.warnings(&request);
-        let plan = self.plan(request, caller)?;
-        let committed = self.store.commit(plan).await?;
-        let published = self.published(committed.reply()).await;
-        Ok(committed.map(|revocations| RevocationsAnswer { revocations, published, warnings }))
+        place: Option<P>,
+    ) -> Result<Stopped, Refusal> {
+        let wait = wait(request.wait_s)?;
+        let mut warnings = self.warnings(&request);
+        if place.is_none() && !wait.is_zero() {
+            warnings.push("too many wait for answers: this one did not wait for the verifiers".into());
+        }
+        let wait = if place.is_some() { wait } else { Duration::ZERO };
+        let revoke = self.plan(request, caller).await?;
+        let position = self.store.state().position();
+        // Beside the commit, which it does not hold up.
+        let (answer, radius) = tokio::join!(self.commit(revoke.clone(), wait), self.radius(&revoke, position));
+        let answer = answer?;
+        let entered = answer.reply().revocations.iter().any(|entry| entry.n > position.n);
+        warnings.extend(radius.iter().flat_map(|radius| reaching(&revoke, radius)));
+        Ok(Stopped { answer: answer.map(|answer| RevocationsAnswer { radius, warnings, ..answer }), entered })
     }
 
     /// What [`Revocations::revoke`] would decide; nothing is committed.
     ///
     /// # Errors
     /// As [`Revocations::revoke`].
-    pub fn dry_run(&self, request: RevocationsRequest, caller: &Caller) -> Result<RevocationsAnswer, Refusal> {
-        let warnings = self.warnings(&request);
-        let _plan = self.plan(request, caller)?;
-        Ok(RevocationsAnswer { revocations: Vec::new(), published: None, warnings })
+    pub(crate) async fn dry_run(
+        &self,
+        request: RevocationsRequest,
+        caller: &Caller,
+    ) -> Result<RevocationsAnswer, Refusal> {
+        wait(request.wait_s)?;
+        let mut warnings = self.warnings(&request);
+        let revoke = self.plan(request, caller).await?;
+        let radius = self.radius(&revoke, self.store.state().position()).await;
+        warnings.extend(radius.iter().flat_map(|radius| reaching(&revoke, radius)));
+        Ok(RevocationsAnswer { revocations: Vec::new(), radius, applied: None, published: None, warnings })
+    }
+
+    /// An entry, and who confirmed it, once all did or the time is up.
+    ///
+    /// # Errors
+    /// No such entry; a wait that is too long.
+    pub(crate) async fn standing<P>(
+        &self,
+        id: RevocationId,
+        wait_s: u32,
+        place: Option<P>,
+    ) -> Result<RevocationStanding, Refusal> {
+        let wait = if place.is_some() { wait(wait_s)? } else { Duration::ZERO };
+        let missing = || Refusal::new(Code::NotFound, format!("there is no revocation {id}"));
+        let revocation = self.store.revocation(id).await?.ok_or_else(missing)?;
+        let applied = self.verifiers.applied(std::slice::from_ref(&revocation), wait).await.ok_or_else(missing)?;
+        Ok(RevocationStanding { revocation, applied })
     }
 
     /// Ends a suspension or a forbidding by an entry of its own.
@@ -107,19 +161,36 @@ impl Revocations {
             comment: check_comment(request.comment)?,
             cascade: true,
         };
-        let committed = self.store.commit(revoke).await?;
-        let published = self.published(committed.reply()).await;
-        Ok(committed.map(|revocations| RevocationsAnswer { revocations, published, warnings: Vec::new() }))
+        self.commit(revoke, Duration::ZERO).await
     }
 
-    fn plan(&self, request: RevocationsRequest, caller: &Caller) -> Result<Revoke, Refusal> {
+    async fn commit(&self, revoke: Revoke, wait: Duration) -> Result<Committed<RevocationsAnswer>, Refusal> {
+        let committed = self.store.commit(revoke).await?;
+        let entries = committed.reply();
+        let (published, applied) = tokio::join!(self.published(entries), self.verifiers.applied(entries, wait));
+        Ok(committed.map(|revocations| RevocationsAnswer {
+            revocations,
+            radius: None,
+            applied,
+            published,
+            warnings: Vec::new(),
+        }))
+    }
+
+    /// What cannot be read does not keep anything from being stopped.
+    async fn radius(&self, revoke: &Revoke, position: Position) -> Option<Radius> {
+        let radius = radius::radius(&self.store, &self.verifiers, revoke, position, self.clock.now()).await;
+        radius.inspect_err(|error| tracing::warn!(%error, "what a revocation reaches could not be read")).ok()
+    }
+
+    async fn plan(&self, request: RevocationsRequest, caller: &Caller) -> Result<Revoke, Refusal> {
         if request.targets.is_empty() || request.targets.len() > TARGETS_MAX {
             let detail = format!("targets: wanted 1 to {TARGETS_MAX}, got {}", request.targets.len());
             return Err(Refusal::new(Code::Invalid, detail));
         }
         let effect = effect(&request)?;
         for target in &request.targets {
-            self.exists(target)?;
+            self.exists(target).await?;
         }
         let reason = match (request.reason, effect) {
             (Some(reason), _) => reason,
@@ -137,13 +208,14 @@ impl Revocations {
     }
 
     /// A misspelt name must not answer "stopped". What is not registered by name may be stopped unseen.
-    fn exists(&self, target: &Target) -> Result<(), Refusal> {
+    async fn exists(&self, target: &Target) -> Result<(), Refusal> {
         let state = self.store.state();
         let known = match target {
             Target::Agent(name) => state.record::<Agent>(name).is_some(),
             Target::Service(name) => state.record::<Service>(name).is_some(),
             Target::Admin(name) => state.record::<Admin>(name).is_some(),
             Target::Authority(key_id) => state.authority(*key_id).is_some(),
+            Target::Serial(serial) => self.store.certificate(*serial).await?.is_some(),
             _ => true,
         };
         if known { Ok(()) } else { Err(Refusal::new(Code::NotFound, format!("there is no {target}"))) }
@@ -169,6 +241,33 @@ impl Revocations {
         let number = self.crls.soon_at(newest).await;
         Some(Published { crl_number: number.map_or_else(|| "pending".into(), |number| number.to_string()) })
     }
+}
+
+/// What the caller may not have meant, seen from what it reaches.
+fn reaching(revoke: &Revoke, radius: &Radius) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if revoke.effect == Effect::Revoke && radius.certificates == 0 && !radius.at_least {
+        warnings.push("no certificate that is valid now is reached; the entry is recorded all the same".into());
+    }
+    if revoke.effect == Effect::Forbid {
+        warnings.push("forbid ends no certificate: CRL and OCSP do not show it; verifiers refuse by the feed".into());
+    }
+    if radius.includes_caller {
+        warnings.push("your own certificate is among them".into());
+    }
+    if radius.includes_issuer {
+        warnings.push("the issuer's own certificate is among them".into());
+    }
+    warnings
+}
+
+/// # Errors
+/// Longer than an answer may wait.
+fn wait(wait_s: u32) -> Result<Duration, Refusal> {
+    if wait_s > WAIT_MAX_S {
+        return Err(Refusal::new(Code::Invalid, format!("wait_s: wanted at most {WAIT_MAX_S}, got {wait_s}")));
+    }
+    Ok(Duration::from_secs(wait_s.into()))
 }
 
 /// Named by the caller, but where only one is meant.

@@ -143,6 +143,9 @@ async fn forget(issuer: Arc<Issuer>) {
         if let Err(error) = issuer.store().commit(Purge { ended_before }).await {
             tracing::warn!(%error, "what is over was not forgotten; in an hour it is tried again");
         }
+        if let Err(error) = issuer.verifiers().forget().await {
+            tracing::warn!(%error, "verifiers that are gone were not forgotten in the database");
+        }
     }
 }
 

@@ -38,7 +38,7 @@ impl Own {
             trust_domain: issuer.trust_domain().clone(),
             roots: Arc::new([CertificateDer::from(issuer.authorities().root().der().to_vec())]),
             crls: crls(&issuer),
-            answered: Some(IssuerClock(issuer.clock().clone()).now()),
+            answered: Some(issuer.clock().moment()),
             feed: None,
             freshness: Freshness { stale_after: freshness.stale_after, expired_after: freshness.expired_after },
         }));
@@ -87,7 +87,7 @@ impl Own {
 
     fn replace(&self, change: impl FnOnce(&mut Material, &Issuer)) {
         let mut material = Material::clone(&self.sender.borrow());
-        material.answered = Some(IssuerClock(self.issuer.clock().clone()).now());
+        material.answered = Some(self.issuer.clock().moment());
         change(&mut material, &self.issuer);
         self.sender.send_replace(Arc::new(material));
     }
@@ -111,9 +111,8 @@ impl Own {
 pub(super) struct IssuerClock(pub(super) Arc<dyn crate::clock::Clock>);
 
 impl Clock for IssuerClock {
-    #[allow(clippy::disallowed_methods, reason = "the monotonic clock has no other source")]
     fn now(&self) -> Moment {
-        Moment { wall: self.0.now(), monotonic: std::time::Instant::now() }
+        self.0.moment()
     }
 }
 

@@ -564,10 +564,12 @@ impl DbError {
 const SQLITE_MIGRATIONS: &[(&str, &str)] = &[
     ("first", include_str!("../../migrations/sqlite/0001_first.sql")),
     ("feed", include_str!("../../migrations/sqlite/0002_feed.sql")),
+    ("verifiers", include_str!("../../migrations/sqlite/0003_verifiers.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[(&str, &str)] = &[
     ("first", include_str!("../../migrations/postgres/0001_first.sql")),
     ("feed", include_str!("../../migrations/postgres/0002_feed.sql")),
+    ("verifiers", include_str!("../../migrations/postgres/0003_verifiers.sql")),
 ];
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 

@@ -120,14 +120,46 @@ pub(super) async fn bundle(db: &Db, bundle: Bundle) -> Result<Vec<Commitment>, D
 /// Times never fall along the log, so halving finds it without an index.
 pub(super) async fn first_at_or_after(batch: &mut Batch<'_>, at: Timestamp) -> Result<u64, DbError> {
     // What this transaction has logged so far is not in the table yet, and is no earlier than its start.
-    let (mut low, mut high) = (0, batch.log_size_before());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let row = batch.transaction().row("SELECT at FROM log_entry WHERE position = $1", vec![middle.into()]).await?;
-        let found: Timestamp = row.ok_or(DbError::Column { column: 0 })?.read(0)?;
-        if found < at { low = middle + 1 } else { high = middle }
+    let mut search = Search { low: 0, high: batch.log_size_before() };
+    while let Some(middle) = search.middle() {
+        let row = batch.transaction().row(TIME, vec![middle.into()]).await?;
+        search.found(middle, row, at)?;
     }
-    Ok(low)
+    Ok(search.low)
+}
+
+/// The same as of the last commit, in a log of this size.
+pub(super) async fn committed_at_or_after(db: &Db, size: u64, at: Timestamp) -> Result<u64, DbError> {
+    let mut search = Search { low: 0, high: size };
+    while let Some(middle) = search.middle() {
+        let row = db.row(TIME, vec![middle.into()]).await?;
+        search.found(middle, row, at)?;
+    }
+    Ok(search.low)
+}
+
+const TIME: &str = "SELECT at FROM log_entry WHERE position = $1";
+
+/// The log's times never fall: what lies where is found by halves.
+struct Search {
+    low: u64,
+    high: u64,
+}
+
+impl Search {
+    const fn middle(&self) -> Option<u64> {
+        if self.low < self.high { Some(self.low + (self.high - self.low) / 2) } else { None }
+    }
+
+    fn found(&mut self, middle: u64, row: Option<Row>, at: Timestamp) -> Result<(), DbError> {
+        let found: Timestamp = row.ok_or(DbError::Column { column: 0 })?.read(0)?;
+        if found < at {
+            self.low = middle + 1
+        } else {
+            self.high = middle
+        }
+        Ok(())
+    }
 }
 
 async fn commitments(db: &Db, positions: std::ops::Range<u64>) -> Result<Vec<Commitment>, DbError> {

@@ -21,12 +21,13 @@ mod revocations;
 mod rows;
 mod state;
 mod tokens;
+mod verifiers;
 mod writer;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use chancery_api::{ApiToken, JoinToken, RevocationView};
-use chancery_identity::{KeyId, Revocation, RevocationId, Serial, Timestamp};
+use chancery_api::{ApiToken, JoinToken, RevocationView, Subject};
+use chancery_identity::{Certificate, KeyId, Lineage, Name, Revocation, RevocationId, Serial, Timestamp};
 use chancery_tlog::{Action, Bundle, Commitment, Hash, Tile, Tree};
 use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
@@ -47,6 +48,7 @@ pub use registry::{Put, Registered};
 pub use revocations::{Hit, Resume, RevocationQuery, Revoke};
 pub use state::{Position, State};
 pub use tokens::{CreateApiToken, CreateJoinToken, DeleteApiToken, DeleteJoinToken, REPLAY, Redemption, Spent};
+pub use verifiers::{ForgetVerifiers, KeepVerifier};
 pub use writer::Stopped;
 
 use db::Db;
@@ -201,7 +203,7 @@ impl Store {
     }
 
     /// One lineage.
-    pub async fn lineage(&self, id: chancery_identity::Lineage) -> Result<Option<StoredLineage>, DbError> {
+    pub async fn lineage(&self, id: Lineage) -> Result<Option<StoredLineage>, DbError> {
         lineages::read(&self.shared.db, id).await
     }
 
@@ -213,8 +215,8 @@ impl Store {
     /// Agents' lineages, newest first: those below `before`, of one agent or all, at most `limit`.
     pub async fn instances(
         &self,
-        agent: Option<&chancery_identity::Name>,
-        before: Option<chancery_identity::Lineage>,
+        agent: Option<&Name>,
+        before: Option<Lineage>,
         limit: u32,
     ) -> Result<Vec<StoredLineage>, DbError> {
         lineages::page(&self.shared.db, agent, before, limit).await
@@ -261,7 +263,7 @@ impl Store {
     }
 
     /// How many instances there are, of one agent or all.
-    pub async fn count_instances(&self, agent: Option<&chancery_identity::Name>) -> Result<u64, DbError> {
+    pub async fn count_instances(&self, agent: Option<&Name>) -> Result<u64, DbError> {
         lineages::count(&self.shared.db, agent).await
     }
 
@@ -288,6 +290,43 @@ impl Store {
     /// The certificates that an entry hits and that are valid at `at` or later.
     pub async fn hit_by(&self, entry: &Revocation, at: Timestamp) -> Result<Vec<Hit>, DbError> {
         revocations::hit_by(&self.shared.db, entry, at).await
+    }
+
+    /// Hands over each certificate that an entry hits and that is valid at `at` or later, of the first `looks` that it
+    /// could hit. Returns at how many it looked; at `looks` there may be more.
+    pub async fn reach(
+        &self,
+        entry: &Revocation,
+        at: Timestamp,
+        looks: u64,
+        each: &mut (dyn FnMut(Certificate) + Send),
+    ) -> Result<u64, DbError> {
+        revocations::reach(&self.shared.db, entry, at, looks, each).await
+    }
+
+    /// Whether an entry hits a certificate that a holder has at `at`; without one, the issuer itself.
+    pub async fn hits_holder(
+        &self,
+        entry: &Revocation,
+        at: Timestamp,
+        holder: Option<&Subject>,
+    ) -> Result<bool, DbError> {
+        revocations::hits_holder(&self.shared.db, entry, at, holder).await
+    }
+
+    /// How many certificates are valid at `at` or later, counted up to `most`.
+    pub async fn count_valid(&self, at: Timestamp, most: u64) -> Result<u64, DbError> {
+        revocations::count_valid(&self.shared.db, at, most).await
+    }
+
+    /// The position of the first log entry at or after a time, in a log of this size; `size` when there is none.
+    pub async fn log_position(&self, size: u64, at: Timestamp) -> Result<u64, DbError> {
+        log::committed_at_or_after(&self.shared.db, size, at).await
+    }
+
+    /// The verifiers that were known, each with the service it is a replica of.
+    pub async fn verifiers(&self) -> Result<Vec<(Lineage, Name)>, DbError> {
+        verifiers::all(&self.shared.db).await
     }
 
     /// The log's entries from a position on, in order, at most `limit`.

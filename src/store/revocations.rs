@@ -1,6 +1,8 @@
 //! The revocation sequence: entries that stop, and resumes that end them.
 
-use chancery_api::{FeedEntry, FeedResume, FeedRevocation, Resume as ResumeView, RevocationState, RevocationView};
+use chancery_api::{
+    FeedEntry, FeedResume, FeedRevocation, Resume as ResumeView, RevocationState, RevocationView, Subject,
+};
 use chancery_identity::{
     Certificate, Effect, KeyId, Leaf, Lineage, Name, Reason, Revocation, RevocationId, Serial, Target, Timestamp,
 };
@@ -326,8 +328,25 @@ pub struct Hit {
 /// Costs what the target names; owners, scopes, authorities, tasks and times are looked for in all that is valid.
 pub(super) async fn hit_by(db: &Db, entry: &Revocation, at: Timestamp) -> Result<Vec<Hit>, DbError> {
     let mut hit = Vec::new();
+    let mut each = |certificate: Certificate| {
+        let Certificate { authority, serial, not_after, .. } = certificate;
+        hit.push(Hit { authority, serial, not_after });
+    };
+    reach(db, entry, at, u64::MAX, &mut each).await?;
+    Ok(hit)
+}
+
+/// Hands over each certificate that an entry hits and that is valid at `at` or later, of the first `looks` that it could
+/// hit. Returns at how many it looked; at `looks` there may be more.
+pub(super) async fn reach(
+    db: &Db,
+    entry: &Revocation,
+    at: Timestamp,
+    looks: u64,
+    each: &mut (dyn FnMut(Certificate) + Send),
+) -> Result<u64, DbError> {
     if entry.effect == Effect::Forbid {
-        return Ok(hit);
+        return Ok(0);
     }
     let of_holder = "kind = $2 AND name = $3";
     let holder = |kind: HolderKind, name: &Name| Some((kind as i64, name.to_string()));
@@ -338,43 +357,73 @@ pub(super) async fn hit_by(db: &Db, entry: &Revocation, at: Timestamp) -> Result
         Target::Lineage(id) => (holder_of(db, "lineage WHERE id", (*id).into()).await?, of_holder),
         Target::Instance(id) => (holder_of(db, "lineage WHERE instance", (*id).into()).await?, of_holder),
         Target::Serial(serial) => {
-            hits(&select(db, "serial = $2", vec![at.into(), (*serial).into()]).await?, entry, &mut hit)?;
+            hits(&select(db, "serial = $2", vec![at.into(), (*serial).into()]).await?, entry, each)?;
             // Descendants have the holder of what they descend from.
             let holder =
                 if entry.cascade { holder_of(db, "certificate WHERE serial", (*serial).into()).await? } else { None };
             (holder, "kind = $2 AND name = $3 AND delegated = 1")
         }
         _ => {
-            let (mut not_after, mut key) = (at, 0_u64);
+            let (mut not_after, mut key, mut looked) = (at, 0_u64, 0);
             loop {
-                let values = vec![at.into(), not_after.into(), key.into(), (PAGE as u64).into()];
+                let page = PAGE.min(looks - looked);
+                let values = vec![at.into(), not_after.into(), key.into(), page.into()];
                 let order = "(not_after, key) > ($2, $3) ORDER BY not_after, key LIMIT $4";
                 let rows = select(db, order, values).await?;
-                hits(&rows, entry, &mut hit)?;
+                hits(&rows, entry, each)?;
+                looked += rows.len() as u64;
                 match rows.last() {
-                    Some(last) if rows.len() == PAGE => (key, not_after) = (last.read(0)?, last.read(2)?),
-                    _ => return Ok(hit),
+                    Some(last) if rows.len() as u64 == page => (key, not_after) = (last.read(0)?, last.read(2)?),
+                    _ => return Ok(looked),
                 }
             }
         }
     };
-    if let Some((kind, name)) = holder {
-        hits(&select(db, condition, vec![at.into(), kind.into(), name.into()]).await?, entry, &mut hit)?;
-    }
+    let Some((kind, name)) = holder else { return Ok(0) };
+    let values = vec![at.into(), kind.into(), name.into(), i64::try_from(looks).unwrap_or(i64::MAX).into()];
+    let rows = select(db, &format!("{condition} LIMIT $4"), values).await?;
+    // The one that was found by its serial is not handed over again.
+    let found = if let Target::Serial(serial) = &entry.target { Some(*serial) } else { None };
+    let mut others = |certificate: Certificate| {
+        if Some(certificate.serial) != found {
+            each(certificate);
+        }
+    };
+    hits(&rows, entry, &mut others)?;
+    Ok(rows.len() as u64)
+}
+
+/// Whether an entry hits a certificate that a holder has at `at`; without one, the issuer itself.
+pub(super) async fn hits_holder(
+    db: &Db,
+    entry: &Revocation,
+    at: Timestamp,
+    holder: Option<&Subject>,
+) -> Result<bool, DbError> {
+    let (kind, name) =
+        holder.map_or((HolderKind::Issuer, "server"), |holder| (holder.kind().into(), holder.name().as_str()));
+    let values = vec![at.into(), (kind as i64).into(), name.into()];
+    let mut hit = false;
+    hits(&select(db, "kind = $2 AND name = $3", values).await?, entry, &mut |_| hit = true)?;
     Ok(hit)
+}
+
+/// How many certificates are valid at `at` or later, counted up to `most`.
+pub(super) async fn count_valid(db: &Db, at: Timestamp, most: u64) -> Result<u64, DbError> {
+    let sql = "SELECT count(*) FROM (SELECT key FROM certificate WHERE not_after >= $1 LIMIT $2) AS valid";
+    db.row(sql, vec![at.into(), most.into()]).await?.map_or(Ok(0), |row| row.read(0))
 }
 
 async fn select(db: &Db, condition: &str, values: Vec<Value>) -> Result<Vec<Row>, DbError> {
     db.rows(format!("SELECT key, der, not_after FROM certificate WHERE not_after >= $1 AND {condition}"), values).await
 }
 
-fn hits(rows: &[Row], entry: &Revocation, hit: &mut Vec<Hit>) -> Result<(), DbError> {
+fn hits(rows: &[Row], entry: &Revocation, each: &mut (dyn FnMut(Certificate) + Send)) -> Result<(), DbError> {
     for row in rows {
         let der: Vec<u8> = row.read(1)?;
         let certificate = Leaf::read(&der).map_err(DbError::Certificate)?.into_certificate();
         if entry.hits(&certificate) {
-            let Certificate { authority, serial, not_after, .. } = certificate;
-            hit.push(Hit { authority, serial, not_after });
+            each(certificate);
         }
     }
     Ok(())
@@ -386,4 +435,4 @@ async fn holder_of(db: &Db, place: &str, id: Value) -> Result<Option<(i64, Strin
 }
 
 /// Rows read at once.
-const PAGE: usize = 5000;
+const PAGE: u64 = 5000;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use chancery_api::{Admin, Agent, Service, Subject};
-use chancery_identity::{Certificate, Effect, InForce, KeyId, Name, Revocation, RevocationId, Scope, System, Target};
+use chancery_identity::{
+    Certificate, Effect, InForce, KeyId, Name, Revocation, RevocationId, Scope, System, Target, Timestamp,
+};
 use tokio::sync::watch;
 
 use super::authorities::{self, Authority};
@@ -102,6 +104,11 @@ impl State {
     /// The entry of an id, while it is in force.
     pub fn in_force(&self, id: RevocationId) -> Option<Revocation> {
         self.read().in_force.by_id(id).cloned()
+    }
+
+    /// When the entry of a number was committed, while it is in force.
+    pub fn entered_at(&self, n: u64) -> Option<Timestamp> {
+        self.read().in_force.by_number(n).map(|entry| entry.at)
     }
 
     /// All entries in force with a number above this one, by number.

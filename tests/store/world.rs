@@ -11,8 +11,8 @@ use chancery_api::{Access, Admin, Agent, AttestationRule, JoinToken, Service, St
 use chancery_ca::local::{CRYPTO, LocalSigner};
 use chancery_ca::{Authority, Claims, KeyPolicy, Profile, RootAuthority, Signed, SubjectKey, inspect_csr};
 use chancery_identity::{
-    Actor, Attestation, Certificate, Grant, GrantId, Instance, JoinTokenId, Lineage, Name, ScopeSet, Serial, SpiffeId,
-    Timestamp,
+    Actor, Ancestor, ApprovalId, Attestation, Certificate, Grant, GrantId, Instance, JoinTokenId, Lineage, Name,
+    ScopeSet, Serial, SpiffeId, Task, Timestamp,
 };
 use rcgen::{CertificateParams, KeyPair};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -169,6 +169,24 @@ impl World {
         let old = before.grant.clone().unwrap();
         let grant = self.grant(old.name, old.owner, revision, old.lineage);
         self.sign(before.spiffe_id.path(), before.scopes.clone(), grant, key).await
+    }
+
+    /// Plans and signs the certificate of a sub-agent of this one, for a task that was approved.
+    pub async fn plan_child(&self, parent: &Certificate, key: &Key) -> Planned {
+        let old = parent.grant.clone().unwrap();
+        let ancestor = Ancestor {
+            spiffe_id: parent.spiffe_id.clone(),
+            lineage: old.lineage,
+            authority: parent.authority,
+            serial: parent.serial,
+            grant: old.id,
+            planned_at: old.planned_at,
+        };
+        let mut grant = self.grant(old.name, old.owner, old.revision, Lineage::from_bytes(uuid()));
+        grant.chain = vec![ancestor];
+        grant.task = Some(Task { id: "T-812".into(), approval: Some(ApprovalId::from_bytes(uuid())), arguments: None });
+        let path = format!("{}/sub/helper-{}", parent.spiffe_id.path(), Instance::from_bytes(uuid()));
+        self.sign(&path, parent.scopes.clone(), grant, key).await
     }
 
     fn grant(&self, name: Name, owner: Name, revision: u64, lineage: Lineage) -> Grant {

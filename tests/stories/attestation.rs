@@ -190,7 +190,7 @@ async fn an_expired_certificate_rejoins_while_its_lineage_is_clean() {
 }
 
 /// A root of somebody else's, a leaf of it for `host-7`, and the leaf's key.
-fn fleet() -> (rcgen::Certificate, String, Key) {
+pub(crate) fn fleet() -> (rcgen::Certificate, String, Key) {
     let root_key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::default();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

@@ -88,6 +88,15 @@ impl Issuer {
         self.server.stop().await;
     }
 
+    /// Runs the program against this issuer, by its admin socket.
+    pub(crate) async fn chancery(&self, words: &[&str]) -> Said {
+        let mut command = crate::program::chancery();
+        command.args(words).arg("--issuer").arg(format!("unix:{}", self.folder.0.join("admin.sock").display()));
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Said { code: output.status.code().unwrap(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
     /// Moves the clock, and waits until the issuer has a certificate of its own for the new time.
     pub(crate) async fn forward(&self, seconds: i64) {
         self.clock.forward(seconds);
@@ -152,12 +161,17 @@ impl Issuer {
         self.attest(&token, Key::draw()).await.unwrap()
     }
 
-    /// A registered service's first certificate.
+    /// A registered service's first certificate. It answers for the system of its own name.
     pub(crate) async fn service(&self, name: &str) -> Held {
         let new = json!({"name": name, "owner": "team-crm", "systems": [name], "dns": []});
         self.admin.post::<Value>("/v1/admin/services", &new).await.unwrap();
-        let token: JoinTokenCreated =
-            self.admin.post("/v1/admin/join-tokens", &json!({"service": name})).await.unwrap().body;
+        self.replica(name).await
+    }
+
+    /// Another replica of a service.
+    pub(crate) async fn replica(&self, name: &str) -> Held {
+        let new = json!({"service": name, "uses": 1});
+        let token: JoinTokenCreated = self.admin.post("/v1/admin/join-tokens", &new).await.unwrap().body;
         self.attest(&token.token.to_string(), Key::draw()).await.unwrap()
     }
 
@@ -203,6 +217,14 @@ pub(crate) fn problem(error: ClientError) -> Problem {
         return serde_json::from_value(alert).unwrap();
     }
     error.problem().cloned().unwrap_or_else(|| panic!("wanted a problem document, got {error}"))
+}
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// A certificate and its key.

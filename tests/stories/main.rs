@@ -20,3 +20,5 @@ mod program;
 mod renewal;
 mod revocation;
 mod rotation;
+mod stopping;
+mod verifiers;

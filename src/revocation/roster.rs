@@ -1,0 +1,575 @@
+//! The core of [`super::Verifiers`]: what each verifier was told and confirmed. No I/O; the time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_api::{Applied, Applies, FeedAck, KnowledgeState, Learns, OpenConnections, Unconfirmed};
+use chancery_ca::CrlNumber;
+use chancery_identity::{Certificate, KeyId, Lineage, Name, Principal, Serial, SpiffeId, Timestamp};
+use chancery_verifier::Moment;
+
+use crate::config::{CRL_VALIDITY, Freshness};
+
+/// One replica of a service. It attested on its own, and decides on its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Replica {
+    pub(super) service: Name,
+    pub(super) lineage: Lineage,
+}
+
+impl Replica {
+    /// The replica that a certificate is of; `None`: it is no service's.
+    pub(super) fn of(certificate: &Certificate) -> Option<Self> {
+        let Principal::Service(name) = certificate.spiffe_id.principal() else { return None };
+        Some(Self { service: name.parse().ok()?, lineage: certificate.grant.as_ref()?.lineage })
+    }
+}
+
+/// A place in the revocation sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Number {
+    pub(super) epoch: u64,
+    pub(super) n: u64,
+}
+
+/// The entries of one decision.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) first: Number,
+    pub(super) last: Number,
+    pub(super) committed_at: Timestamp,
+    /// Whether one of them forbids a scope: CRLs have no word for it, so holding one confirms nothing.
+    pub(super) forbids: bool,
+}
+
+/// All verifiers.
+#[derive(Debug)]
+pub(super) struct Roster {
+    freshness: Freshness,
+    verifiers: BTreeMap<Replica, Verifier>,
+    /// Peers with open connections, of all verifiers.
+    peers: usize,
+}
+
+#[derive(Debug)]
+struct Verifier {
+    how: Learns,
+    /// When it was last given what keeps it fresh: a head, a CRL, the word that its CRL is the newest.
+    told: Moment,
+    heard_at: Option<Timestamp>,
+    acknowledged: Option<Moment>,
+    confirmed: Option<Number>,
+    /// What it said itself that it decides by, CRLs apart.
+    decides: Option<Number>,
+    lag: Option<Duration>,
+    open: Option<Arc<[OpenConnections]>>,
+    /// How it came to what it confirmed, the newest last.
+    steps: VecDeque<Step>,
+    /// The CRLs of issuing authorities that it asks for.
+    crls: BTreeMap<KeyId, Copy>,
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    from: Number,
+    to: Number,
+    at: Timestamp,
+    closed: u64,
+    last_accepted: Option<(Timestamp, Option<String>)>,
+}
+
+/// A CRL that was served to a verifier.
+#[derive(Clone, Copy, Debug)]
+struct Copy {
+    number: CrlNumber,
+    has: Number,
+    /// What the verifier showed that it holds.
+    held: Option<Number>,
+    asked: Moment,
+}
+
+/// Steps that are remembered of each verifier.
+const STEPS_MAX: usize = 64;
+/// Verifiers.
+pub(super) const VERIFIERS_MAX: usize = 100_000;
+/// Peers with open connections that are remembered, of all verifiers.
+const PEERS_MAX: usize = 1_000_000;
+/// Unconfirmed verifiers that an answer names.
+const NAMED_MAX: usize = 500;
+/// A verifier that refuses everything for so long is gone.
+const GONE_AFTER: Duration = Duration::from_secs(86_400);
+
+/// There is no room for another verifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl Roster {
+    pub(super) const fn new(freshness: Freshness) -> Self {
+        Self { freshness, verifiers: BTreeMap::new(), peers: 0 }
+    }
+
+    /// It verified before this process began. It may know the present until then.
+    pub(super) fn restore(&mut self, replica: Replica, at: Moment) {
+        self.verifiers.insert(replica, Verifier::new(at));
+    }
+
+    pub(super) fn knows(&self, replica: &Replica) -> bool {
+        self.verifiers.contains_key(replica)
+    }
+
+    /// It was sent a head.
+    pub(super) fn told(&mut self, replica: &Replica, at: Moment) -> Result<(), Full> {
+        let verifier = self.entry(replica, at)?;
+        verifier.told = at;
+        Ok(())
+    }
+
+    /// It says what it applied. `committed_at` is when the entry of that number was.
+    pub(super) fn acknowledged(
+        &mut self,
+        replica: &Replica,
+        ack: FeedAck,
+        committed_at: Option<Timestamp>,
+        at: Moment,
+    ) -> Result<(), Full> {
+        let room = PEERS_MAX.saturating_sub(self.peers);
+        let verifier = self.entry(replica, at)?;
+        let number = Number { epoch: ack.epoch, n: ack.n };
+        verifier.told = at;
+        verifier.heard_at = Some(at.wall);
+        verifier.acknowledged = Some(at);
+        verifier.how = match ack.applies {
+            Applies::Here => Learns::Feed,
+            Applies::ByCrlFile => Learns::CrlFile,
+        };
+        verifier.decides = (ack.applies == Applies::Here).then_some(number);
+        verifier.reach(number, ack.closed_connections, ack.last_accepted_at.map(|at| (at, ack.last_accepted)), at);
+        if let Some(committed_at) = committed_at.filter(|_| verifier.steps.back().is_some_and(|step| step.to == number))
+        {
+            verifier.lag = verifier.steps.back().map(|step| step.at.since(committed_at));
+        }
+        let before = verifier.open.as_ref().map_or(0, |open| open.len());
+        verifier.open = ack.open_connections.filter(|open| open.len() <= room + before).map(Arc::from);
+        let after = verifier.open.as_ref().map_or(0, |open| open.len());
+        self.peers = self.peers - before + after;
+        Ok(())
+    }
+
+    /// It asks for an authority's CRL. That it got one is shown by the tag that it asks with.
+    pub(super) fn polled(
+        &mut self,
+        replica: &Replica,
+        authority: KeyId,
+        (number, has): (CrlNumber, Number),
+        holds: impl Fn(CrlNumber) -> bool,
+        at: Moment,
+    ) -> Result<(), Full> {
+        let stale_after = self.freshness.stale_after;
+        let verifier = self.entry(replica, at)?;
+        verifier.told = at;
+        verifier.heard_at = Some(at.wall);
+        let mut forgotten = 0;
+        if verifier.acknowledged.is_none_or(|acknowledged| younger(acknowledged, at) > stale_after) {
+            verifier.how = Learns::CrlPoll;
+            forgotten = verifier.open.take().map_or(0, |open| open.len());
+        }
+        let before = verifier.crls.get(&authority).copied();
+        let held = if holds(number) {
+            Some(has)
+        } else {
+            before.and_then(|before| if holds(before.number) { Some(before.has) } else { before.held })
+        };
+        verifier.crls.insert(authority, Copy { number, has, held, asked: at });
+        // An authority whose CRL it stopped asking for says nothing any more.
+        verifier.crls.retain(|_, copy| younger(copy.asked, at) <= stale_after);
+        // What it holds of every authority.
+        let held = verifier.crls.values().map(|copy| copy.held).min().flatten();
+        if let Some(number) = held.filter(|number| verifier.confirmed.is_none_or(|confirmed| confirmed < *number)) {
+            verifier.reach(number, 0, None, at);
+        }
+        self.peers -= forgotten;
+        Ok(())
+    }
+
+    /// Whether every verifier that may accept anything has confirmed the entries of a decision.
+    pub(super) fn is_applied(&self, span: &Span, at: Moment) -> bool {
+        self.verifiers
+            .values()
+            .all(|verifier| verifier.has_applied(span) || verifier.state(self.freshness, at) == KnowledgeState::Expired)
+    }
+
+    pub(super) fn applied(&self, span: &Span, id: impl Fn(&Name) -> SpiffeId, at: Moment) -> Applied {
+        let mut applied = Applied {
+            verifiers: 0,
+            confirmed: 0,
+            max_ms: None,
+            closed_connections: 0,
+            last_accepted_at: None,
+            last_accepted_by: None,
+            last_accepted: None,
+            unconfirmed: Vec::new(),
+        };
+        for (replica, verifier) in &self.verifiers {
+            if verifier.state(self.freshness, at) == KnowledgeState::Expired {
+                continue;
+            }
+            applied.verifiers += 1;
+            if verifier.has_applied(span) {
+                applied.confirmed += 1;
+            } else {
+                applied.unconfirmed.push(Unconfirmed {
+                    verifier: id(&replica.service),
+                    lineage: replica.lineage,
+                    n: verifier.confirmed.map(|confirmed| confirmed.n),
+                    last_seen_at: verifier.heard_at,
+                    refuses_by: verifier.refuses_by(self.freshness),
+                });
+            }
+            for step in verifier.steps.iter().filter(|step| step.from < span.last && step.to >= span.first) {
+                applied.closed_connections = applied.closed_connections.saturating_add(step.closed);
+                if step.to >= span.last {
+                    let ms = u64::try_from(step.at.since(span.committed_at).as_millis()).unwrap_or(u64::MAX);
+                    applied.max_ms = applied.max_ms.max(Some(ms));
+                }
+                if let Some((accepted_at, scope)) = &step.last_accepted
+                    && applied.last_accepted_at.is_none_or(|newest| newest < *accepted_at)
+                {
+                    applied.last_accepted_at = Some(*accepted_at);
+                    applied.last_accepted_by = Some(id(&replica.service));
+                    applied.last_accepted.clone_from(scope);
+                }
+            }
+        }
+        applied.unconfirmed.sort_by_key(|missing| std::cmp::Reverse(missing.refuses_by));
+        applied.unconfirmed.truncate(NAMED_MAX);
+        applied
+    }
+
+    /// What services report of their open connections now.
+    pub(super) fn open(&self, at: Moment) -> Open {
+        let living = self.verifiers.iter().filter(|(_, it)| it.state(self.freshness, at) != KnowledgeState::Expired);
+        Open(living.filter_map(|(replica, it)| Some((replica.service.clone(), it.open.clone()?))).collect())
+    }
+
+    /// Each verifier, by service.
+    pub(super) fn all(&self, at: Moment) -> impl Iterator<Item = (&Replica, Seen)> {
+        self.verifiers.iter().map(move |(replica, verifier)| {
+            let seen = Seen {
+                how: verifier.how,
+                n: verifier.confirmed.map(|confirmed| confirmed.n),
+                state: verifier.state(self.freshness, at),
+                lag_ms: verifier.lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+                open_connections: verifier.open.as_ref().map(|open| open.iter().map(|it| u64::from(it.count)).sum()),
+                last_seen_at: verifier.heard_at,
+                refuses_by: verifier.refuses_by(self.freshness),
+            };
+            (replica, seen)
+        })
+    }
+
+    /// Takes out those that refuse everything since a day.
+    pub(super) fn take_gone(&mut self, at: Moment) -> Vec<Lineage> {
+        let freshness = self.freshness;
+        let gone = |verifier: &Verifier| younger(verifier.told, at) > verifier.may_accept_for(freshness) + GONE_AFTER;
+        let lineages = self.verifiers.iter().filter(|(_, it)| gone(it)).map(|(replica, _)| replica.lineage).collect();
+        self.verifiers.retain(|_, verifier| !gone(verifier));
+        self.peers = self.verifiers.values().filter_map(|verifier| verifier.open.as_ref()).map(|open| open.len()).sum();
+        lineages
+    }
+
+    fn entry(&mut self, replica: &Replica, at: Moment) -> Result<&mut Verifier, Full> {
+        if self.verifiers.len() >= VERIFIERS_MAX && !self.knows(replica) {
+            return Err(Full);
+        }
+        Ok(self.verifiers.entry(replica.clone()).or_insert_with(|| Verifier::new(at)))
+    }
+}
+
+/// Open connections as services reported them at one moment.
+#[derive(Debug)]
+pub(super) struct Open(Vec<(Name, Arc<[OpenConnections]>)>);
+
+impl Open {
+    /// Those of these certificates, and the services that have them. `None`: nobody reports any.
+    pub(super) fn of(&self, serials: &HashSet<Serial>) -> Option<(u64, Vec<Name>)> {
+        let (mut count, mut services) = (0_u64, BTreeSet::new());
+        for (service, open) in &self.0 {
+            let here: u64 = open.iter().filter(|it| serials.contains(&it.serial)).map(|it| u64::from(it.count)).sum();
+            if here > 0 {
+                count = count.saturating_add(here);
+                services.insert(service.clone());
+            }
+        }
+        (!self.0.is_empty()).then(|| (count, services.into_iter().collect()))
+    }
+}
+
+/// What is known of one verifier.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) how: Learns,
+    pub(super) n: Option<u64>,
+    pub(super) state: KnowledgeState,
+    pub(super) lag_ms: Option<u64>,
+    pub(super) open_connections: Option<u64>,
+    pub(super) last_seen_at: Option<Timestamp>,
+    pub(super) refuses_by: Timestamp,
+}
+
+impl Verifier {
+    fn new(at: Moment) -> Self {
+        Self {
+            how: Learns::Feed,
+            told: at,
+            heard_at: None,
+            acknowledged: None,
+            confirmed: None,
+            decides: None,
+            lag: None,
+            open: None,
+            steps: VecDeque::new(),
+            crls: BTreeMap::new(),
+        }
+    }
+
+    fn has_applied(&self, span: &Span) -> bool {
+        let number = if span.forbids { self.decides } else { self.confirmed };
+        number.is_some_and(|number| number >= span.last)
+    }
+
+    /// What it says last counts: one that began anew from an older state says so, and is not believed to know more.
+    fn reach(&mut self, to: Number, closed: u64, last_accepted: Option<(Timestamp, Option<String>)>, at: Moment) {
+        if let Some(from) = self.confirmed.filter(|from| *from < to) {
+            if self.steps.len() == STEPS_MAX {
+                self.steps.pop_front();
+            }
+            self.steps.push_back(Step { from, to, at: at.wall, closed, last_accepted });
+        }
+        self.confirmed = Some(to);
+    }
+
+    /// For how long after it was told anything it may accept requests. A verifier may be stricter, never looser.
+    fn may_accept_for(&self, freshness: Freshness) -> Duration {
+        match self.how {
+            Learns::Feed | Learns::CrlPoll => freshness.expired_after,
+            // Whoever reads files believes them until their nextUpdate.
+            Learns::CrlFile => freshness.expired_after.max(CRL_VALIDITY),
+        }
+    }
+
+    fn refuses_by(&self, freshness: Freshness) -> Timestamp {
+        self.told.wall + self.may_accept_for(freshness)
+    }
+
+    fn state(&self, freshness: Freshness, at: Moment) -> KnowledgeState {
+        let age = younger(self.told, at);
+        if age > self.may_accept_for(freshness) {
+            KnowledgeState::Expired
+        } else if age > freshness.stale_after {
+            KnowledgeState::Stale
+        } else {
+            KnowledgeState::Fresh
+        }
+    }
+}
+
+/// The shorter of what the two clocks say: no step of the issuer's clock makes a verifier look safe.
+fn younger(earlier: Moment, at: Moment) -> Duration {
+    at.wall.since(earlier.wall).min(at.monotonic.saturating_duration_since(earlier.monotonic))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, and has a clock")]
+
+    use std::time::Instant;
+
+    use super::*;
+
+    const FRESHNESS: Freshness =
+        Freshness { stale_after: Duration::from_secs(30), expired_after: Duration::from_secs(900) };
+
+    struct Story {
+        roster: Roster,
+        began: Moment,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let began = Moment { wall: Timestamp::from_unix_seconds(1_800_000_000), monotonic: Instant::now() };
+            Self { roster: Roster::new(FRESHNESS), began }
+        }
+
+        fn at(&self, ms: u64) -> Moment {
+            let after = Duration::from_millis(ms);
+            Moment { wall: self.began.wall + after, monotonic: self.began.monotonic + after }
+        }
+
+        fn ack(&mut self, service: &str, n: u64, ms: u64, change: impl FnOnce(&mut FeedAck)) {
+            let at = self.at(ms);
+            let mut ack = FeedAck {
+                epoch: 1,
+                n,
+                applied_at: at.wall,
+                applies: Applies::Here,
+                closed_connections: 0,
+                last_accepted_at: None,
+                last_accepted: None,
+                open_connections: None,
+                head: None,
+            };
+            change(&mut ack);
+            let committed_at = Some(self.began.wall);
+            self.roster.acknowledged(&replica(service), ack, committed_at, at).unwrap();
+        }
+
+        fn span(&self, epoch: u64, n: u64) -> Span {
+            let number = Number { epoch, n };
+            Span { first: number, last: number, committed_at: self.began.wall, forbids: false }
+        }
+
+        fn applied(&self, n: u64, ms: u64) -> Applied {
+            let applied = self.roster.applied(&self.span(1, n), id, self.at(ms));
+            assert_eq!(self.roster.is_applied(&self.span(1, n), self.at(ms)), applied.unconfirmed.is_empty());
+            applied
+        }
+    }
+
+    fn replica(service: &str) -> Replica {
+        Replica { service: service.parse().unwrap(), lineage: Lineage::from_bytes([7; 16]) }
+    }
+
+    fn id(name: &Name) -> SpiffeId {
+        format!("spiffe://example.org/service/{name}").parse().unwrap()
+    }
+
+    #[test]
+    fn an_entry_is_applied_once_all_said_so() {
+        let mut story = Story::new();
+        story.ack("crm", 4, 0, |_| {});
+        story.ack("billing", 4, 0, |_| {});
+        assert_eq!(story.applied(5, 1).confirmed, 0);
+        story.ack("crm", 5, 20, |ack| {
+            ack.closed_connections = 2;
+            ack.last_accepted_at = Some("2027-01-15T08:00:00.012Z".parse().unwrap());
+            ack.last_accepted = Some("GET:crm/customers/88".into());
+        });
+        let applied = story.applied(5, 21);
+        assert_eq!((applied.verifiers, applied.confirmed, applied.max_ms), (2, 1, Some(20)));
+        assert_eq!((applied.closed_connections, applied.last_accepted_by), (2, Some(id(&"crm".parse().unwrap()))));
+        let missing = &applied.unconfirmed[0];
+        assert_eq!((missing.n, missing.refuses_by), (Some(4), story.began.wall + FRESHNESS.expired_after));
+        // A later number confirms the earlier ones too.
+        story.ack("billing", 9, 38, |_| {});
+        let applied = story.applied(5, 40);
+        assert_eq!((applied.confirmed, applied.max_ms), (2, Some(38)));
+        assert!(applied.unconfirmed.is_empty());
+    }
+
+    #[test]
+    fn one_that_is_silent_for_too_long_is_not_waited_for_and_is_listed() {
+        let mut story = Story::new();
+        story.ack("crm", 4, 0, |_| {});
+        assert_eq!(story.applied(5, 900_000).unconfirmed.len(), 1);
+        let applied = story.applied(5, 900_001);
+        assert_eq!((applied.verifiers, applied.unconfirmed.len()), (0, 0));
+        let states: Vec<_> = story.roster.all(story.at(900_001)).map(|(_, seen)| seen.state).collect();
+        assert_eq!(states, [KnowledgeState::Expired]);
+        assert!(story.roster.take_gone(story.at(900_001)).is_empty());
+        assert_eq!(story.roster.take_gone(story.at(900_001 + 86_400_000)).len(), 1);
+    }
+
+    #[test]
+    fn what_was_sent_keeps_it_fresh_and_confirms_nothing() {
+        let mut story = Story::new();
+        story.ack("crm", 4, 0, |_| {});
+        story.roster.told(&replica("crm"), story.at(600_000)).unwrap();
+        let applied = story.applied(5, 1_000_000);
+        assert_eq!(applied.unconfirmed[0].refuses_by, story.at(600_000).wall + FRESHNESS.expired_after);
+    }
+
+    #[test]
+    fn no_step_of_the_clock_makes_a_verifier_look_safe() {
+        let mut story = Story::new();
+        story.ack("crm", 4, 0, |_| {});
+        let stepped = Moment { wall: story.at(10_000_000).wall, monotonic: story.at(1).monotonic };
+        assert!(!story.roster.is_applied(&story.span(1, 5), stepped));
+        let slept = Moment { wall: story.at(1).wall, monotonic: story.at(10_000_000).monotonic };
+        assert!(!story.roster.is_applied(&story.span(1, 5), slept));
+    }
+
+    #[test]
+    fn a_restarted_issuer_does_not_claim_that_all_know() {
+        let mut story = Story::new();
+        story.roster.restore(replica("crm"), story.began);
+        let applied = story.applied(0, 1);
+        assert_eq!((applied.verifiers, applied.confirmed), (1, 0));
+        assert_eq!((applied.unconfirmed[0].n, applied.unconfirmed[0].last_seen_at), (None, None));
+        story.ack("crm", 0, 2, |_| {});
+        assert_eq!(story.applied(0, 3).confirmed, 1);
+    }
+
+    #[test]
+    fn a_verifier_that_lost_what_it_knew_confirms_it_no_more() {
+        let mut story = Story::new();
+        story.ack("crm", 5, 0, |_| {});
+        story.ack("crm", 3, 1, |_| {});
+        assert_eq!(story.applied(5, 2).confirmed, 0);
+    }
+
+    #[test]
+    fn a_number_of_an_older_epoch_confirms_nothing_of_a_newer() {
+        let mut story = Story::new();
+        story.ack("crm", 50, 0, |_| {});
+        assert!(!story.roster.is_applied(&story.span(2, 6), story.at(1)));
+        story.ack("crm", 6, 2, |ack| ack.epoch = 2);
+        assert!(story.roster.is_applied(&story.span(2, 6), story.at(3)));
+    }
+
+    #[test]
+    fn a_poll_confirms_what_the_one_before_it_brought() {
+        let mut story = Story::new();
+        let key = KeyId::from_bytes([1; 20]);
+        let crl = |number: u128, n| (CrlNumber::new(number), Number { epoch: 1, n });
+        let poll = |story: &mut Story, crl, held: Option<u128>, ms| {
+            let holds = |number: CrlNumber| held.map(CrlNumber::new) == Some(number);
+            story.roster.polled(&replica("edge"), key, crl, holds, story.at(ms)).unwrap();
+        };
+        poll(&mut story, crl(10, 4), None, 0);
+        assert_eq!(story.applied(4, 1).confirmed, 0);
+        poll(&mut story, crl(11, 5), Some(10), 1000);
+        assert_eq!((story.applied(4, 1001).confirmed, story.applied(5, 1001).confirmed), (1, 0));
+        // One that asks for the whole each time never shows what it holds.
+        poll(&mut story, crl(11, 5), None, 2000);
+        assert_eq!(story.applied(5, 2001).confirmed, 0);
+        poll(&mut story, crl(11, 5), Some(11), 3000);
+        let applied = story.applied(5, 3001);
+        assert_eq!((applied.confirmed, applied.max_ms), (1, Some(3000)));
+        let how: Vec<_> = story.roster.all(story.at(3001)).map(|(_, seen)| seen.how).collect();
+        assert_eq!(how, [Learns::CrlPoll]);
+        // No CRL says what is forbidden.
+        let forbidden = Span { forbids: true, ..story.span(1, 5) };
+        assert!(!story.roster.is_applied(&forbidden, story.at(3001)));
+        story.ack("edge", 5, 4000, |ack| ack.applies = Applies::ByCrlFile);
+        assert!(!story.roster.is_applied(&forbidden, story.at(4001)));
+        story.ack("edge", 5, 5000, |_| {});
+        assert!(story.roster.is_applied(&forbidden, story.at(5001)));
+    }
+
+    #[test]
+    fn connections_are_counted_where_they_are_reported() {
+        let mut story = Story::new();
+        let serial = |byte| Serial::from_bytes(&[byte; 16]).unwrap();
+        let wanted = HashSet::from([serial(1), serial(2)]);
+        assert_eq!(story.roster.open(story.began).of(&wanted), None);
+        let open = |serial, count| OpenConnections { serial, count };
+        story.ack("crm", 1, 0, |ack| ack.open_connections = Some(vec![open(serial(1), 2), open(serial(3), 9)]));
+        story.ack("billing", 1, 0, |ack| ack.open_connections = Some(vec![open(serial(2), 1)]));
+        story.ack("edge", 1, 0, |_| {});
+        let (count, services) = story.roster.open(story.at(1)).of(&wanted).unwrap();
+        assert_eq!((count, services.len()), (3, 2));
+        story.ack("crm", 1, 2, |ack| ack.open_connections = Some(Vec::new()));
+        assert_eq!(story.roster.open(story.at(3)).of(&wanted).unwrap().0, 1);
+    }
+}
