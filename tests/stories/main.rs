@@ -21,4 +21,5 @@ mod renewal;
 mod revocation;
 mod rotation;
 mod stopping;
+mod taught;
 mod verifiers;

@@ -1,8 +1,16 @@
 //! What a verifier takes from the issuer's feed, and what it does not.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 #![cfg(all(feature = "ring", feature = "tokio", feature = "feed"))]
 
+#[path = "../../fuzz/bodies/feed.rs"]
+mod bodies;
 mod common;
 
 use std::sync::Arc;
@@ -13,6 +21,7 @@ use chancery_testkit::{TestCa, TestFeed};
 use chancery_verifier::feed::{Feed, FeedRefused, FeedTrust, Saved, Unsaved, UnsavedEntries};
 use chancery_verifier::{Denial, Knowledge, Known, Material, Moment, Rules, Verifier};
 use common::{Service, closed, provider, visit};
+use proptest::prelude::*;
 
 const SCOPE: &str = "tools/call:crm/refund";
 
@@ -420,4 +429,98 @@ async fn a_handshake_waits_a_moment_for_what_the_issuer_knew() {
     let known = feed.push(sent.since(0).as_bytes(), now).unwrap().pop();
     service.verifier.renew(&Material { feed: known, ..service.revoking(&[]) }).unwrap();
     visiting.await.unwrap().unwrap();
+}
+
+/// A good feed of three entries, of which a piece is cut out and another put in.
+fn near() -> impl Strategy<Value = (String, usize)> {
+    let good = Bench::with_three().sent.whole();
+    let pieces = [
+        "",
+        "\n",
+        "\n\n",
+        "\r",
+        "event: head\n",
+        "event: entry\n",
+        "data: ",
+        "data: {}\n",
+        ":",
+        "1",
+        "\"",
+        "A",
+        "é",
+        "{}",
+    ];
+    let piece = prop::sample::select(pieces.to_vec());
+    let len = good.len();
+    (any::<prop::sample::Index>(), 0..300_usize, piece, 0..len).prop_map(move |(at, cut, piece, chunk)| {
+        let at = at.index(len);
+        let (before, after) = (&good.as_bytes()[..at], &good.as_bytes()[(at + cut).min(len)..]);
+        (String::from_utf8_lossy(&[before, piece.as_bytes(), after].concat()).into_owned(), chunk)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    #[test]
+    fn no_changed_byte_teaches_anything_else((text, chunk) in near()) {
+        let ca = TestCa::new("example.org");
+        let known = bodies::feed(&trust(&ca), text.as_bytes(), chunk, ca.moment());
+        prop_assert!(known.is_none_or(|known| known == (1, 3)), "{known:?}");
+    }
+
+    #[test]
+    fn no_changed_file_is_read_as_something_else(at: prop::sample::Index, to: u8, of_head: bool) {
+        let mut bench = Bench::with_three();
+        let mut saved = Saved::default();
+        save(&mut saved, bench.feed.unsaved().unwrap());
+        let text = if of_head { &mut saved.head } else { &mut saved.entries };
+        let (at, was) = *at.get(&text.char_indices().collect::<Vec<_>>());
+        let to = char::from(to & 0x7f);
+        text.replace_range(at..at + was.len_utf8(), to.encode_utf8(&mut [0; 4]));
+        let known = bodies::saved(&trust(&bench.ca), &saved.head, &saved.entries, bench.now);
+        prop_assert!(known.is_none_or(|known| known == (1, 3)), "{known:?}");
+    }
+}
+
+/// Ten thousand at once, by heads of a few each: look-ups stay compact, and every one counts.
+#[test]
+fn a_burst_is_taken_and_put_in_order() {
+    let mut bench = Bench::new();
+    bench.push(&bench.sent.whole()).unwrap();
+    let (mut tidied, mut sent) = (0, 0);
+    for _ in 0..100 {
+        for _ in 0..100 {
+            bench.sent.add(&format!("serial:41{:030x}", 1 + bench.sent.n()), Effect::Revoke);
+        }
+        bench.push(&bench.sent.since(sent)).unwrap();
+        sent = bench.sent.n();
+        if let Some(tidying) = bench.feed.tidying() {
+            tidied += 1;
+            assert_eq!(bench.feed.tidied(tidying.run()).unwrap().n(), sent);
+        }
+    }
+    assert!((2..=10).contains(&tidied), "{tidied} times");
+    let known = bench.feed.known().cloned();
+    let verifier = Verifier::new(&bench.material(known), provider(), Arc::new(Standing(bench.now))).unwrap();
+    let peer = bench.ca.agent("invoice-bot").issue();
+    verifier.client(&peer.chain, bench.now).unwrap();
+    bench.sent.add(&format!("serial:{}", peer.certificate.serial), Effect::Revoke);
+    let known = bench.push(&bench.sent.since(sent)).unwrap();
+    verifier.renew(&bench.material(known)).unwrap();
+    assert!(matches!(verifier.client(&peer.chain, bench.now), Err(Denial::Revoked(_))));
+}
+
+/// What was indexed is not kept as DER, and what the feed tells not a second time.
+#[test]
+fn no_list_is_held_that_was_read() {
+    let mut bench = Bench::new();
+    let known = bench.push(&bench.sent.whole()).unwrap();
+    let material = bench.material(known);
+    let list = Arc::downgrade(&material.crls);
+    let verifier = Verifier::new(&material, provider(), Arc::new(Standing(bench.now))).unwrap();
+    drop(material);
+    assert_eq!(list.strong_count(), 0);
+    // The third is of an authority that no peer has shown yet: it alone is kept.
+    assert_eq!((verifier.status().authorities.len(), verifier.status().crls_refused.len()), (2, 1));
 }

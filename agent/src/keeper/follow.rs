@@ -135,7 +135,7 @@ impl Keeper {
 
     /// Tells the issuer what all verifiers have applied: at once when it is news, and every now and then.
     async fn acknowledge(&self) {
-        let mut told = None;
+        let (mut told, mut failures) = (None, 0);
         loop {
             let reported = timeout(ACKNOWLEDGED_EACH, self.verifiers.reported());
             // Without a report it is time all the same.
@@ -147,11 +147,11 @@ impl Keeper {
                 continue;
             }
             match self.client.tell("/v1/feed/acks", &acknowledgement.ack).await {
-                Ok(()) => told = Some((number, now)),
+                Ok(()) => (told, failures) = (Some((number, now)), 0),
                 Err(_) => {
                     self.verifiers.not_heard(acknowledgement);
-                    told = None;
-                    sleep(feed_retry_in(1, self.random())).await;
+                    (told, failures) = (None, failures + 1);
+                    sleep(feed_retry_in(failures, self.random())).await;
                 }
             }
         }
