@@ -184,6 +184,7 @@ nginx_example() {
         --reload "nginx -p $PWD -c nginx.conf -e error.log -s reload && echo reloaded"
     watch=$started
     said "CRLs in crl are new" watch.log "$watch" || return 1
+    said "tried again" watch.log "$watch" || return 1
     nginx -p "$PWD" -c nginx.conf -e error.log
     # The reload before nginx ran failed, and is tried again.
     said "succeeded at last" watch.log "$watch" || return 1
