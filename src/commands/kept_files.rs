@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chancery_agent::{Files, Identity};
-use chancery_verifier::Credentials;
+use chancery_agent::Files;
+use chancery_verifier::Material;
+use tokio::sync::watch;
 
 use super::Failure;
 use super::on_change::{Reaction, step};
@@ -23,8 +24,7 @@ impl KeptFiles {
     }
 
     /// Writes them, and keeps them until this is dropped.
-    pub(super) async fn keep(&mut self, identity: &Identity) {
-        let mut material = identity.material();
+    pub(super) async fn keep(&mut self, mut material: watch::Receiver<Arc<Material>>) {
         material.mark_changed();
         loop {
             tokio::select! {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use chancery_agent::Identity;
-use chancery_verifier::{Rules, StartError, Verifier};
+use chancery_verifier::{Credentials, Rules, StartError, Verifier};
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -114,11 +114,16 @@ impl Serve {
         }
         let mut files = self.dir.map(|dir| KeptFiles::new(dir, self.on_change)).transpose()?;
         tokio::pin!(stop);
-        let started = tokio::select! {
-            started = start(&self.workload) => started?,
+        let starting = async {
+            let identity = self.workload.start().await?;
+            // Before the verifier: one that hears the feed needs no CRLs, and would have the identity forget them.
+            let material = files.is_some().then(|| identity.material());
+            Ok::<_, Failure>((verifier(&identity).await?, material, identity))
+        };
+        let (verifier, material, identity) = tokio::select! {
+            started = starting => started?,
             () = stop.as_mut() => return Ok(Exit::Done),
         };
-        let (identity, verifier) = started;
         let guard = verifier.guard(rules).map_err(|refused| at(&self.rules, &refused))?;
         let authorities = Arc::new(Authorities::of(&identity));
         let router = http::router(Decider::new(guard, Arc::clone(&authorities)));
@@ -134,9 +139,9 @@ impl Serve {
         announce(context, &identity, &verifier, &summary, &listening);
 
         let kept = async {
-            match &mut files {
-                Some(files) => files.keep(&identity).await,
-                None => std::future::pending().await,
+            match (&mut files, material) {
+                (Some(files), Some(material)) => files.keep(material).await,
+                _ => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -164,10 +169,9 @@ fn at(path: &Path, why: &dyn std::fmt::Display) -> Failure {
     Failure::usage(format!("{}: {why}", path.display()))
 }
 
-async fn start(workload: &Workload) -> Result<(Identity, Verifier), Failure> {
-    let identity = workload.start().await?;
+async fn verifier(identity: &Identity) -> Result<Verifier, Failure> {
     match Verifier::start(identity.clone()).await {
-        Ok(verifier) => Ok((identity, verifier)),
+        Ok(verifier) => Ok(verifier),
         Err(expired @ StartError::Knowledge(_)) => Err(Failure::unreachable(expired)),
         Err(refused) => Err(Failure::here(refused)),
     }
@@ -187,13 +191,12 @@ async fn answer(bound: Bound, router: Router, mut stopped: watch::Receiver<bool>
 fn announce(context: &Context<'_>, identity: &Identity, verifier: &Verifier, rules: &str, listening: &[String]) {
     let status = verifier.status();
     let systems: Vec<String> = status.systems.iter().map(ToString::to_string).collect();
-    let revoked: usize = status.authorities.iter().map(|authority| authority.revoked).sum();
-    let limits = chancery_verifier::Credentials::material(identity).borrow().freshness;
+    let limits = identity.material().borrow().freshness;
     let say = |line: String| context.output.say(&format!("chancery: {line}"));
     say(format!("decides for {}  serves system {}", identity.spiffe_id(), systems.join(", ")));
     say(format!("{rules}, everything else refused"));
     say(format!(
-        "revocations {}  {revoked} revoked  |  stale after {}: served and flagged; expired after {}: refused",
+        "revocations {}  |  stale after {}: served and flagged; expired after {}: refused",
         status.knowledge,
         text(limits.stale_after),
         text(limits.expired_after),
