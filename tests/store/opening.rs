@@ -29,7 +29,7 @@ async fn opening_never_migrates(kind: Kind) {
         Kind::Postgres => assert!(matches!(error, DbError::Unmigrated { found: 0, .. }), "{error}"),
     }
     assert!(error.to_string().contains("chancery db migrate"), "{error}");
-    assert_eq!(Store::migrate(&database.url).await.unwrap(), 1);
+    assert_ne!(Store::migrate(&database.url).await.unwrap(), 0);
     assert_eq!(Store::migrate(&database.url).await.unwrap(), 0);
     assert!(open(&database.url).await.is_ok());
 
@@ -42,12 +42,13 @@ async fn other_versions_are_refused(kind: Kind) {
     let Some(database) = Database::new(kind).await else { return };
     Store::migrate(&database.url).await.unwrap();
     let later = "INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) \
-                 SELECT 999, description, installed_on, success, checksum, execution_time FROM _sqlx_migrations";
+                 SELECT 999, description, installed_on, success, checksum, execution_time FROM _sqlx_migrations \
+                 WHERE version = 1";
     database.tamper(later).await;
     assert!(matches!(refused(&database.url).await, DbError::Newer { found: 999, .. }));
     database.tamper("DELETE FROM _sqlx_migrations WHERE version = 999").await;
     let zero = if kind == Kind::Sqlite { "x'00'" } else { "'\\x00'" };
-    database.tamper(&format!("UPDATE _sqlx_migrations SET checksum = {zero}")).await;
+    database.tamper(&format!("UPDATE _sqlx_migrations SET checksum = {zero} WHERE version = 1")).await;
     assert!(matches!(refused(&database.url).await, DbError::Altered { version: 1 }));
 }
 
