@@ -30,6 +30,8 @@ pub struct Config {
     pub listen: Listen,
     /// The database.
     pub store_url: String,
+    /// Where the root's key is.
+    pub root: RootKey,
     /// The provider of the key that seals the authorities' keys.
     pub seal: SealSource,
     /// How long things live.
@@ -116,6 +118,7 @@ impl Config {
             public_url: value("public_url", &file.public_url)?,
             status_url: value("status_url", &file.status_url)?,
             store_url: file.store.url.unwrap_or_else(|| "sqlite:chancery.db".into()),
+            root: file.keys.root.as_deref().map_or(Ok(RootKey::Managed), |root| value("keys.root", root))?,
             seal: value("keys.seal", &file.keys.seal)?,
             ttl: file.ttl.resolve()?,
             freshness: file.freshness.resolve()?,
@@ -124,9 +127,6 @@ impl Config {
             data_dir: file.data_dir,
             dev: false,
         };
-        if file.keys.root.as_deref().is_some_and(|root| root != "managed") {
-            return Err(ConfigError::value("keys.root", "only \"managed\" is there in this version"));
-        }
         config.check()?;
         Ok(config)
     }
@@ -139,6 +139,7 @@ impl Config {
             status_url: value("status_url", &format!("http://{status}"))?,
             listen: Listen { api, status, admin_socket: data_dir.join("admin.sock") },
             store_url: "sqlite:chancery.db".into(),
+            root: RootKey::Managed,
             seal: SealSource::File(data_dir.join("seal.key")),
             ttl: TtlFile::default().resolve()?,
             freshness: FreshnessFile::default().resolve()?,
@@ -239,6 +240,37 @@ impl Config {
             );
         }
         Ok(())
+    }
+}
+
+/// Where the root's key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "here or not")]
+pub enum RootKey {
+    /// Made at the first start, and sealed here.
+    Managed,
+    /// Elsewhere: what it signs is imported.
+    External,
+}
+
+impl FromStr for RootKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "managed" => Ok(Self::Managed),
+            "external" => Ok(Self::External),
+            _ => Err("wanted \"managed\" or \"external\""),
+        }
+    }
+}
+
+impl fmt::Display for RootKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Managed => "managed",
+            Self::External => "external",
+        })
     }
 }
 

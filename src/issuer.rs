@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use chancery_api::{
     Access, Admin, Agent, AttestRequest, AuthorityEntry, AuthorityKind, AuthorityState, AuthorityView, Bundle,
-    Challenge, FirstAdministrator, FreshnessLimits, JoinTokenCreated, RenewRequest, RootPin, Rotation, Service,
-    State as RecordState, Subject, WellKnown, Whoami,
+    Challenge, FirstAdministrator, FreshnessLimits, Imported, JoinTokenCreated, RenewRequest, RootPin, Rotation,
+    Service, State as RecordState, Subject, WellKnown, Whoami,
 };
 use chancery_ca::local::CRYPTO;
 use chancery_ca::{AuthorityCertificate, KeyPolicy, StatusUrl};
@@ -17,7 +17,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::attest::{self, Attestors};
-use crate::authority::{Authorities, OpenError, Responders, Seal, SealError};
+use crate::authority::{Authorities, Handed, ImportError, OpenError, Responders, Seal, SealError, Taken};
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -396,6 +396,38 @@ impl Issuer {
         })
     }
 
+    /// Takes in what an external root signed; `None` where it is all there already.
+    ///
+    /// # Errors
+    /// What was handed in does not hold, or is not recorded.
+    pub async fn import(&self, pem: &str, caller: &Caller) -> Result<Option<Committed<Imported>>, Refusal> {
+        let handed = Handed::read(pem.as_bytes()).map_err(not_imported)?;
+        let cause = caller.cause();
+        let taken = self.authorities.take_in(handed, &self.config.data_dir, &cause, self.now()).await;
+        let Taken { crl, issuing, .. } = taken.map_err(not_imported)?;
+        let crl_number = crl.as_ref().map(|crl| crl.reply().to_string());
+        let view = issuing.as_ref().and_then(|issuing| self.store.state().authority(*issuing.reply()));
+        let view = view.map(|held| self.authority_view(&held)).transpose()?;
+        let imported = Imported { crl_number, issuing: view };
+        let committed = issuing.map(|issuing| issuing.map(drop)).or(crl.map(|crl| crl.map(drop)));
+        Ok(committed.map(|committed| committed.map(|()| imported)))
+    }
+
+    /// What [`Issuer::import`] would refuse.
+    ///
+    /// # Errors
+    /// As [`Issuer::import`].
+    pub fn would_import(&self, pem: &str) -> Result<(), Refusal> {
+        let handed = Handed::read(pem.as_bytes()).map_err(not_imported)?;
+        self.authorities.would_take_in(handed, &self.config.data_dir, self.now()).map_err(not_imported)
+    }
+
+    /// What needs somebody's hand soon, though all works now.
+    pub fn warnings(&self) -> Vec<String> {
+        let root_crl = self.crls.of(self.authorities.root().key_id());
+        self.authorities.warnings(root_crl.as_deref(), self.now())
+    }
+
     /// What [`Issuer::rotate`] would do.
     ///
     /// # Errors
@@ -493,8 +525,20 @@ impl RecordNow {
     }
 }
 
+fn not_imported(error: ImportError) -> Refusal {
+    match error {
+        ImportError::Store(error) => error.into(),
+        ImportError::File { .. } | ImportError::Seal(_) => {
+            tracing::error!(error = %error, "what an external root signed is not imported");
+            Refusal::new(Code::Internal, error.to_string())
+        }
+        error => Refusal::new(Code::Invalid, error.to_string()),
+    }
+}
+
 fn no_successor(error: OpenError) -> Refusal {
     match error {
+        OpenError::External => Refusal::new(Code::Invalid, error.to_string()),
         OpenError::Store(error) => error.into(),
         error => {
             tracing::error!(%error, "no successor to the issuing authority is made");

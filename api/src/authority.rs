@@ -88,6 +88,33 @@ pub struct RotateRequest {
     pub dry_run: bool,
 }
 
+/// `POST /v1/admin/authorities/import`: what an external root signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+#[allow(clippy::exhaustive_structs, reason = "a wire type: both sides build it")]
+pub struct ImportRequest {
+    /// PEM, in any order: the root's certificate, the root's CRL, an issuing certificate that was asked for here. What is
+    /// there already may be left out.
+    pub pem: String,
+    /// Import nothing; say whether it could be.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What of an import was new.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[allow(clippy::exhaustive_structs, reason = "a wire type: both sides build it")]
+pub struct Imported {
+    /// The number of the root's CRL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crl_number: Option<String>,
+    /// The issuing authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuing: Option<AuthorityView>,
+}
+
 /// What a rotation does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

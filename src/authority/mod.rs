@@ -1,5 +1,6 @@
 //! Root and issuing authorities: made at the first start, sealed at rest, found again at the next, rotated while they serve.
 
+mod external;
 mod head;
 mod responder;
 mod rotation;
@@ -19,10 +20,11 @@ use chancery_identity::{KeyId, Serial, Timestamp, TrustDomain};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Mutex, watch};
 
-use crate::config::{CRL_VALIDITY, Config, Ttl};
+use crate::config::{CRL_VALIDITY, Config, RootKey, Ttl};
 use crate::issuance::pem;
 use crate::store::{self, Cause, CommitError, Committed, PutAuthority, Store};
 
+pub use external::{Handed, ImportError, Taken, import_offline, request};
 pub use head::HeadKeys;
 pub use responder::Responders;
 pub use seal::{KeyLabel, Seal, SealError};
@@ -72,9 +74,14 @@ impl Authorities {
     ) -> Result<Self, OpenError> {
         let ceremony = Ceremony { trust_domain: &config.trust_domain, seal: &seal, store, rng, now };
         let held = store.state().authorities();
-        let root = match held.iter().find(|authority| authority.kind == AuthorityKind::Root) {
-            Some(root) => AuthorityCertificate::read(root.certificate.clone())?,
-            None => ceremony.make_root(config.ttl.root).await?,
+        let held_root = held.iter().find(|authority| authority.kind == AuthorityKind::Root);
+        let root = match (held_root, config.root) {
+            (Some(root), kind) if root.sealed_key.is_some() != (kind == RootKey::Managed) => {
+                return Err(OpenError::RootKey(kind));
+            }
+            (Some(root), _) => AuthorityCertificate::read(root.certificate.clone())?,
+            (None, RootKey::Managed) => ceremony.make_root(config.ttl.root).await?,
+            (None, RootKey::External) => return Err(OpenError::NothingImported),
         };
         if root.trust_domain() != &config.trust_domain {
             let (wanted, found) = (config.trust_domain.clone(), root.trust_domain().clone());
@@ -93,6 +100,7 @@ impl Authorities {
         }
         let present = match generations.last() {
             Some(newest) => newest.clone(),
+            None if config.root == RootKey::External => return Err(OpenError::NothingImported),
             None => {
                 let root = ceremony.unseal_root(&root)?;
                 let made = ceremony.make_issuing(&root, status, config.ttl.authority, Cause::ISSUER).await?;
@@ -140,10 +148,15 @@ impl Authorities {
         self.changed.subscribe()
     }
 
+    /// Whether the root's key is sealed here. One that is elsewhere signs nothing unasked.
+    pub fn root_is_here(&self) -> bool {
+        self.store.state().authority(self.root.key_id()).is_some_and(|root| root.sealed_key.is_some())
+    }
+
     /// The root with its key, which is forgotten with the value: sign and drop it.
     ///
     /// # Errors
-    /// A seal that does not open.
+    /// A seal that does not open, or a root whose key is elsewhere.
     pub(crate) fn unseal_root(&self) -> Result<RootAuthority, OpenError> {
         self.ceremony_at(Timestamp::from_unix_seconds(0)).unseal_root(&self.root)
     }
@@ -265,7 +278,8 @@ impl Ceremony<'_> {
 
     fn unseal_root(&self, root: &AuthorityCertificate) -> Result<RootAuthority, OpenError> {
         let sealed = self.store.state().authority(root.key_id()).and_then(|root| root.sealed_key.clone());
-        let signer = self.unseal(AuthorityKind::Root, root.key_id(), sealed.as_deref())?;
+        let sealed = sealed.ok_or(OpenError::External)?;
+        let signer = self.unseal(AuthorityKind::Root, root.key_id(), Some(&sealed))?;
         Ok(RootAuthority::from_parts(root.der().to_vec(), signer, CRYPTO)?)
     }
 
@@ -335,6 +349,26 @@ pub enum OpenError {
         /// The database's.
         found: TrustDomain,
     },
+    /// The root's key is elsewhere, and signs nothing unasked.
+    #[error(
+        "the root's key is not here: make a request with chancery authorities csr, have it signed, and import what comes back"
+    )]
+    External,
+    /// An external root, and nothing imported that is valid.
+    #[error(
+        "keys.root is \"external\", and no root with a valid issuing authority is imported\n\
+         \x20 1. chancery authorities csr --out issuing.csr        on this host, with this configuration\n\
+         \x20 2. have the root sign it, with every extension that the request asks for, and sign a CRL\n\
+         \x20 3. chancery authorities import --offline root.pem issuing.pem root-crl.pem\n\
+         \x20 4. chancery serve\n\
+         docs/operations.md has the commands for a root in OpenSSL"
+    )]
+    NothingImported,
+    /// The configuration means another kind of root than the database has.
+    #[error(
+        "the configuration says keys.root = \"{0}\", and the database has the other kind; it is fixed at first start"
+    )]
+    RootKey(RootKey),
     /// The seal.
     #[error(transparent)]
     Seal(#[from] SealError),

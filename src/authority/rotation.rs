@@ -4,13 +4,18 @@
 //! before it signs: whoever counts as fresh by then has asked since. Only where the one that signs is stopped, or all but
 //! over, does the successor sign at once.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use chancery_ca::ForeignCrl;
+use chancery_ca::local::CRYPTO;
 use chancery_identity::{KeyId, Target, Timestamp};
 
+use crate::revocation::PublishedCrl;
 use crate::store::{Cause, Committed};
 
-use super::{Authorities, Issuing, OpenError};
+use super::external::Import;
+use super::{Authorities, Handed, ImportError, Issuing, OpenError, Taken};
 
 impl Authorities {
     /// Makes a successor if it is time: the newest generation is past half of its life, or every one is stopped.
@@ -18,7 +23,7 @@ impl Authorities {
     /// # Errors
     /// A seal that does not open, a root that is over, a database that does not commit.
     pub(crate) async fn succeed_in_time(&self, now: Timestamp) -> Result<(), OpenError> {
-        if self.successor_due(now) {
+        if self.root_is_here() && self.successor_due(now) {
             self.succeed(Cause::ISSUER, now).await?;
         }
         Ok(())
@@ -35,7 +40,81 @@ impl Authorities {
         let made = ceremony.make_issuing(&root, &self.status, self.ttl.authority, cause).await?;
         let signs_from = self.would_sign_from(now);
         let committed = made.map(|authority| Arc::new(Issuing::new(authority, &self.status, signs_from)));
-        let successor = committed.reply();
+        self.announce(committed.reply());
+        Ok(committed)
+    }
+
+    /// Takes in what an external root signed. A new issuing authority signs as any successor does.
+    ///
+    /// # Errors
+    /// What was handed in does not hold, or is not recorded.
+    pub(crate) async fn take_in(
+        &self,
+        handed: Handed,
+        data_dir: &Path,
+        cause: &Cause,
+        now: Timestamp,
+    ) -> Result<Taken, ImportError> {
+        let _one_at_a_time = self.ceremony.lock().await;
+        let Self { trust_domain, seal, store, rng, .. } = self;
+        let import = Import::judge(handed, trust_domain, data_dir, seal, store, now)?;
+        let taken = import.record(trust_domain, seal, store, rng, cause).await?;
+        if let Some(key_id) = taken.issuing.as_ref().map(|issuing| *issuing.reply())
+            && let Some(held) = store.state().authority(key_id)
+        {
+            let authority = self.ceremony_at(now).unseal_issuing(&held)?;
+            self.announce(&Arc::new(Issuing::new(authority, &self.status, self.would_sign_from(now))));
+        }
+        // The root's CRL, too, is published by whoever hears of it.
+        self.changed.send_modify(|count| *count += 1);
+        Ok(taken)
+    }
+
+    /// What [`Authorities::take_in`] would refuse.
+    ///
+    /// # Errors
+    /// As [`Authorities::take_in`].
+    pub(crate) fn would_take_in(&self, handed: Handed, data_dir: &Path, now: Timestamp) -> Result<(), ImportError> {
+        Import::judge(handed, &self.trust_domain, data_dir, &self.seal, &self.store, now).map(drop)
+    }
+
+    /// What an external root must sign soon, and what to do.
+    pub(crate) fn warnings(&self, root_crl: Option<&PublishedCrl>, now: Timestamp) -> Vec<String> {
+        if self.root_is_here() {
+            return Vec::new();
+        }
+        let mut warnings = Vec::new();
+        if let Some(crl) = root_crl {
+            let life = crl.next_update.since(crl.this_update);
+            if crl.next_update.since(now) < life / 4 {
+                let until = crl.next_update.to_seconds_text();
+                warnings.push(format!(
+                    "the root's CRL ends at {until}: have the root sign the next one, then: chancery authorities import FILE"
+                ));
+            }
+            let listed = ForeignCrl::read(&crl.der, &self.root, CRYPTO).map(|crl| crl.serials().to_vec());
+            for one in self.all_issuing().iter().filter(|one| self.stopped(one.key_id())) {
+                let serial = one.certificate().serial();
+                if !listed.as_ref().is_ok_and(|listed| listed.contains(&serial)) {
+                    warnings.push(format!(
+                        "authority {} is stopped and the root's CRL does not list its serial {serial}: have the root sign one \
+                         that does, then: chancery authorities import FILE",
+                        one.key_id(),
+                    ));
+                }
+            }
+        }
+        if self.successor_due(now) {
+            let until = self.issuing().certificate().not_after().to_seconds_text();
+            warnings.push(format!(
+                "the issuing authority needs a successor (it ends at {until}): chancery authorities csr, have the root sign it, \
+                 then: chancery authorities import FILE"
+            ));
+        }
+        warnings
+    }
+
+    fn announce(&self, successor: &Arc<Issuing>) {
         self.generations.rcu(|all| {
             let mut all = Vec::clone(all);
             all.push(successor.clone());
@@ -43,7 +122,6 @@ impl Authorities {
         });
         self.changed.send_modify(|count| *count += 1);
         tracing::info!(key_id = %successor.key_id(), signs_from = %successor.signs_from, "a new issuing authority");
-        Ok(committed)
     }
 
     /// When a successor made now begins to sign.

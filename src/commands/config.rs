@@ -119,7 +119,7 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("listen.status", config.listen.status.to_string()),
         ("listen.admin_socket", config.listen.admin_socket.display().to_string()),
         ("store.url", without_password(&config.store_url)),
-        ("keys.root", "managed".into()),
+        ("keys.root", config.root.to_string()),
         ("keys.seal", seal),
         ("ttl.leaf", text(config.ttl.leaf)),
         ("ttl.task_max", text(config.ttl.task_max)),

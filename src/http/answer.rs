@@ -132,6 +132,7 @@ readable!(
     Instance,
     JoinToken,
     LogRecord,
+    NothingNew,
     RevocationStanding,
     RevocationView,
     RotationPlan,
@@ -155,6 +156,10 @@ impl DryRun {
         Self(RevocationsAnswer { revocations: Vec::new(), applied: None, published: None, ..answer })
     }
 }
+
+/// An import that brought nothing new, or was only asked about.
+#[derive(Debug, Serialize)]
+pub(super) struct NothingNew {}
 
 /// What a rotation would do; there is no successor yet.
 #[derive(Debug, Serialize)]

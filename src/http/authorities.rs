@@ -1,15 +1,15 @@
 //! `/v1/admin/authorities`.
 
 use axum::extract::State;
-use chancery_api::{AuthorityView, List, RotateRequest};
+use chancery_api::{AuthorityView, ImportRequest, List, RotateRequest};
 use chancery_identity::KeyId;
 
 use crate::caller::Caller;
 use crate::refusal::{Code, Refusal};
 
 use super::App;
-use super::answer::{Answer, RotationPlan};
-use super::extract::{OptionalJson, Query, Segment};
+use super::answer::{Answer, NothingNew, RotationPlan};
+use super::extract::{Json, OptionalJson, Query, Segment};
 use super::page::{cursor_of, cut, limit_of, list_query};
 
 list_query! {
@@ -32,6 +32,19 @@ pub(super) async fn list(State(app): State<App>, Query(query): Query<Authorities
 pub(super) async fn read(State(app): State<App>, Segment(key_id): Segment<KeyId>) -> Result<Answer, Refusal> {
     let found = app.authority_views()?.into_iter().find(|authority| authority.key_id == key_id);
     Ok(Answer::read(&found.ok_or_else(|| Refusal::new(Code::NotFound, format!("there is no authority {key_id}")))?))
+}
+
+pub(super) async fn import(
+    State(app): State<App>,
+    caller: Caller,
+    Json(request): Json<ImportRequest>,
+) -> Result<Answer, Refusal> {
+    let ImportRequest { pem, dry_run } = request;
+    if dry_run {
+        app.would_import(&pem)?;
+        return Ok(Answer::read(&NothingNew {}));
+    }
+    Ok(app.import(&pem, &caller).await?.map_or_else(|| Answer::read(&NothingNew {}), Answer::created))
 }
 
 pub(super) async fn rotate(

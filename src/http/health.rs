@@ -27,6 +27,8 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, Refusal> {
         }
     }
     let position = app.store().state().position();
-    let body = serde_json::json!({ "ready": true, "log_size": position.log_size, "n": position.n });
+    let warnings = app.warnings();
+    let body =
+        serde_json::json!({ "ready": true, "log_size": position.log_size, "n": position.n, "warnings": warnings });
     Ok(Json(body).into_response())
 }

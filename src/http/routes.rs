@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use chancery_api::{
     Access, Admin, AdminPatch, Agent, AgentPatch, ApiToken, ApiTokenCreated, AttestRequest, AuthorityView, Bundle,
-    CertificateView, Challenge, FeedAck, FirstAdministrator, Instance, Issued, JoinToken, JoinTokenCreated, LogRecord,
+    CertificateView, Challenge, FeedAck, FirstAdministrator, ImportRequest, Imported, Instance, Issued, JoinToken, JoinTokenCreated, LogRecord,
     NewAdmin, NewAgent, NewApiToken, NewJoinToken, NewService, RenewRequest, ResumeRequest, RevocationStanding,
     RevocationView, RevocationsAnswer, RevocationsRequest, RevokeOwnRequest, RotateRequest, Rotation, Service,
     ServicePatch, SystemEntry, VerifierView, WellKnown, Whoami,
@@ -111,6 +111,7 @@ pub(super) fn routes() -> Vec<Route> {
         on_patch("/v1/admin/admins/{name}", For(Administrator), doc("Changes an administrator").takes::<AdminPatch>().replies::<Admin>(200), || patch(admins::update)),
         on_get("/v1/admin/authorities", For(Viewer), doc("Authorities, the root first, then oldest first").query::<authorities::AuthoritiesQuery>().lists::<AuthorityView>(), || get(authorities::list)),
         on_get("/v1/admin/authorities/{key_id}", For(Viewer), doc("An authority").replies::<AuthorityView>(200), || get(authorities::read)),
+        on_post("/v1/admin/authorities/import", For(Administrator), doc("Takes in what an external root signed. 200: it was there already").takes::<ImportRequest>().replies::<Imported>(201), || post(authorities::import)),
         on_post("/v1/admin/authorities/rotate", For(Administrator), doc("Makes a successor to the issuing authority, which signs once verifiers had the time to learn of it").takes::<RotateRequest>().replies::<Rotation>(201), || post(authorities::rotate)),
         on_get("/v1/admin/log", For(Auditor), doc("The log's records, newest first; with `from` oldest first").query::<log::LogQuery>().lists::<LogRecord>(), || get(log::list)),
     ]

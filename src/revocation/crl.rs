@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chancery_api::AuthorityKind;
-use chancery_ca::{AuthorityCertificate, CrlEntry, CrlNumber, SignedCrl};
+use chancery_ca::local::CRYPTO;
+use chancery_ca::{AuthorityCertificate, CrlEntry, CrlNumber, ForeignCrl, ForeignRefused, SignedCrl};
 use chancery_identity::{KeyId, Reason, Serial, Target, Timestamp};
 use tokio::sync::watch;
 
 use crate::authority::{Authorities, CrlError, Issuing, crl_head};
 use crate::clock::Clock;
-use crate::store::{CommitError, CrlPublished, DbError, Hit, Position, Store};
+use crate::store::{Authority, CommitError, CrlPublished, DbError, Hit, Position, Store};
 
 /// The issuing CRL is signed anew this often, changed or not.
 const RHYTHM: Duration = Duration::from_secs(15 * 60);
@@ -22,6 +23,8 @@ const ROOT_RHYTHM: Duration = Duration::from_secs(45 * 86_400);
 const SOON: Duration = Duration::from_millis(200);
 /// After a successor could not be made: there are weeks to make it in, and one that is stopped signs nothing meanwhile.
 const SUCCEED_AGAIN: Duration = Duration::from_secs(10);
+/// How often it is said again what an external root must sign.
+const WARN_AGAIN: Duration = Duration::from_secs(3600);
 /// How often the clock is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// After a failure, which leaves the last CRL standing.
@@ -51,6 +54,21 @@ pub struct PublishedCrl {
     pub this_update: Timestamp,
     /// When the next one is there at the latest.
     pub next_update: Timestamp,
+}
+
+impl PublishedCrl {
+    fn signed(kind: AuthorityKind, crl: SignedCrl) -> Self {
+        let (authority, head) = (crl.authority(), *crl.head());
+        Self {
+            authority,
+            kind,
+            der: crl.into_der(),
+            number: head.number,
+            n: head.n,
+            this_update: head.this_update,
+            next_update: head.next_update,
+        }
+    }
 }
 
 impl Crls {
@@ -91,20 +109,10 @@ impl Crls {
         self.changed.subscribe()
     }
 
-    fn put(&self, kind: AuthorityKind, crl: SignedCrl) {
-        let authority = crl.authority();
-        let head = *crl.head();
-        let published = Arc::new(PublishedCrl {
-            authority,
-            kind,
-            der: crl.into_der(),
-            number: head.number,
-            n: head.n,
-            this_update: head.this_update,
-            next_update: head.next_update,
-        });
+    fn put(&self, crl: PublishedCrl) {
+        let published = Arc::new(crl);
         self.change(|all| {
-            all.insert(authority, published.clone());
+            all.insert(published.authority, published.clone());
         });
     }
 
@@ -175,6 +183,7 @@ impl Publisher {
         let mut entries = self.store.state().revocation_changes();
         let mut generations = self.authorities.changes();
         let mut succeed_at = self.clock.now();
+        let mut warn_at = succeed_at;
         loop {
             let news = tokio::select! {
                 changed = entries.changed() => changed.is_ok(),
@@ -196,12 +205,19 @@ impl Publisher {
                     tokio::time::sleep(RETRY).await;
                 }
             }
-            if (self.root_due(now) || self.revoked_authorities() != self.revoked_authorities)
+            if self.root_due(now)
                 && let Err(error) = self.publish_root().await
             {
                 tracing::error!(%error, "the root's CRL is not published; the last one stands");
             }
             self.take_over();
+            if now >= warn_at {
+                warn_at = now + WARN_AGAIN;
+                let root_crl = self.crls.of(self.authorities.root().key_id());
+                for warning in self.authorities.warnings(root_crl.as_deref(), now) {
+                    tracing::warn!("{warning}");
+                }
+            }
         }
     }
 
@@ -211,7 +227,11 @@ impl Publisher {
     }
 
     fn root_due(&self, now: Timestamp) -> bool {
-        self.due(self.authorities.root().key_id(), ROOT_RHYTHM, now)
+        let key_id = self.authorities.root().key_id();
+        match self.imported() {
+            Some(root) => self.crls.of(key_id).map(|crl| crl.number) != root.crl_number,
+            None => self.due(key_id, ROOT_RHYTHM, now) || self.revoked_authorities() != self.revoked_authorities,
+        }
     }
 
     fn due(&self, authority: KeyId, rhythm: Duration, now: Timestamp) -> bool {
@@ -244,7 +264,7 @@ impl Publisher {
         // RFC 5280 §3.3: an entry stays until it has been in one CRL after the certificate's end.
         listed.retain(|_, listed| listed.not_after >= now);
         self.record(&crl, count).await?;
-        self.crls.put(AuthorityKind::Issuing, crl);
+        self.crls.put(PublishedCrl::signed(AuthorityKind::Issuing, crl));
         Ok(())
     }
 
@@ -267,6 +287,9 @@ impl Publisher {
     }
 
     async fn publish_root(&mut self) -> Result<(), PublishError> {
+        if !self.authorities.root_is_here() {
+            return self.publish_imported();
+        }
         let (now, position) = (self.clock.now(), self.store.state().position());
         let key_id = self.authorities.root().key_id();
         let head = crl_head(AuthorityKind::Root, self.previous(key_id), position.epoch, position.n, now);
@@ -274,8 +297,31 @@ impl Publisher {
         let crl = self.authorities.sign_root_crl(head, entries.clone()).await?;
         self.record(&crl, entries.len()).await?;
         self.revoked_authorities = entries;
-        self.crls.put(AuthorityKind::Root, crl);
+        self.crls.put(PublishedCrl::signed(AuthorityKind::Root, crl));
         Ok(())
+    }
+
+    /// The CRL that a root elsewhere signed; it was recorded when it was imported.
+    fn publish_imported(&self) -> Result<(), PublishError> {
+        let root = self.authorities.root();
+        let Some(der) = self.imported().and_then(|root| root.crl.clone()) else { return Ok(()) };
+        let crl = ForeignCrl::read(&der, root, CRYPTO)?;
+        self.crls.put(PublishedCrl {
+            authority: root.key_id(),
+            kind: AuthorityKind::Root,
+            der: der.to_vec(),
+            number: crl.number(),
+            n: 0,
+            this_update: crl.this_update(),
+            next_update: crl.next_update(),
+        });
+        Ok(())
+    }
+
+    /// The root, if its key is elsewhere.
+    fn imported(&self) -> Option<Arc<Authority>> {
+        let root = self.store.state().authority(self.authorities.root().key_id());
+        root.filter(|root| root.sealed_key.is_none())
     }
 
     /// The issuing authorities that an entry in force names, as the root's CRL lists them.
@@ -343,6 +389,9 @@ pub enum PublishError {
     /// It was not signed.
     #[error(transparent)]
     Crl(#[from] CrlError),
+    /// What was imported of the root is no CRL of its.
+    #[error(transparent)]
+    Foreign(#[from] ForeignRefused),
     /// It was not recorded.
     #[error(transparent)]
     Commit(#[from] CommitError),

@@ -10,6 +10,7 @@ use chancery::authority::Seal;
 use chancery::clock::{Clock, SystemClock};
 use chancery::config::{Config, SealSource};
 use chancery::server::Server;
+use chancery::store::Store;
 use chancery_api::client::{Client, ClientError};
 use chancery_api::{Issued, JoinTokenCreated, Problem};
 use chancery_identity::Timestamp;
@@ -59,6 +60,27 @@ impl Issuer {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config, &Path)) -> Self {
+        let (config, folder) = Self::configure(change);
+        Self::serve(config, folder).await
+    }
+
+    /// Starts on a database that something was done to before.
+    pub(crate) async fn start_after(
+        change: impl FnOnce(&mut Config, &Path),
+        before: impl AsyncFnOnce(&Config, &Seal, &Store, &SystemRandom),
+    ) -> Self {
+        let (config, folder) = Self::configure(change);
+        let url = config.database_url();
+        Store::migrate(&url).await.unwrap();
+        let store = Store::open(&url, Arc::new(SystemClock), Arc::new(SystemRandom::new())).await.unwrap();
+        let writing = store.write("before").await.unwrap();
+        before(&config, &Seal::open(&config.seal).unwrap(), &store, &SystemRandom::new()).await;
+        writing.stop().await;
+        store.close().await;
+        Self::serve(config, folder).await
+    }
+
+    fn configure(change: impl FnOnce(&mut Config, &Path)) -> (Config, PathBuf) {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
         let folder = std::env::temp_dir().join(format!("chancery-story-{}-{count}", std::process::id()));
@@ -69,6 +91,10 @@ impl Issuer {
         if let SealSource::File(path) = &config.seal {
             Seal::create(path, &SystemRandom::new()).unwrap();
         }
+        (config, folder)
+    }
+
+    async fn serve(config: Config, folder: PathBuf) -> Self {
         let clock = Arc::new(Hands::default());
         let server = Server::start(config.clone(), clock.clone()).await.unwrap();
         let admin = Client::over_unix_socket(folder.join("admin.sock"));

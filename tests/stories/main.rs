@@ -12,6 +12,7 @@ mod agent;
 mod attestation;
 mod authz;
 mod command_line;
+mod external_root;
 mod feed;
 mod first_administrator;
 mod fixture;
