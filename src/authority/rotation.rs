@@ -136,7 +136,9 @@ impl Authorities {
         let fit: Vec<_> =
             generations.iter().rev().filter(|one| !self.stopped(one.key_id()) && published(one.key_id())).collect();
         let announced = fit.iter().find(|one| lasting(one) && one.signs_from <= now);
-        let Some(chosen) = announced.or_else(|| fit.first()) else { return };
+        // Where none was known long enough, the one that is known longest.
+        let oldest = || fit.iter().filter(|one| lasting(one)).min_by_key(|one| one.signs_from);
+        let Some(chosen) = announced.or_else(oldest).or_else(|| fit.first()) else { return };
         if self.present.load().key_id() != chosen.key_id() {
             self.present.store(Arc::clone(chosen));
             self.changed.send_modify(|count| *count += 1);
