@@ -288,13 +288,13 @@ pub(crate) struct Context<'a> {
 
 impl Context<'_> {
     async fn issuer(&self) -> Result<issuer::Issuer, Failure> {
-        issuer::Issuer::find(self.global, self.output).await
+        Box::pin(issuer::Issuer::find(self.global, self.output)).await
     }
 
     /// The issuer, whose answers may take so much longer.
     async fn patient_issuer(&self, wait: Duration) -> Result<issuer::Issuer, Failure> {
         let timeout = self.global.timeout + wait;
-        issuer::Issuer::find(&Global { timeout, ..self.global.clone() }, self.output).await
+        Box::pin(issuer::Issuer::find(&Global { timeout, ..self.global.clone() }, self.output)).await
     }
 }
 

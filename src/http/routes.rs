@@ -8,10 +8,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use chancery_api::{
     Access, Admin, AdminPatch, Agent, AgentPatch, ApiToken, ApiTokenCreated, AttestRequest, AuthorityView, Bundle,
-    CertificateView, Challenge, FeedAck, FirstAdministrator, ImportRequest, Imported, Instance, Issued, JoinToken, JoinTokenCreated, LogRecord,
-    NewAdmin, NewAgent, NewApiToken, NewJoinToken, NewService, RenewRequest, ResumeRequest, RevocationStanding,
-    RevocationView, RevocationsAnswer, RevocationsRequest, RevokeOwnRequest, RotateRequest, Rotation, Service,
-    ServicePatch, SystemEntry, VerifierView, WellKnown, Whoami,
+    CertificateView, Challenge, FeedAck, FirstAdministrator, ImportRequest, Imported, Instance, Issued, JoinToken,
+    JoinTokenCreated, LogRecord, NewAdmin, NewAgent, NewApiToken, NewJoinToken, NewService, RenewRequest,
+    ResumeRequest, RevocationStanding, RevocationView, RevocationsAnswer, RevocationsRequest, RevokeOwnRequest,
+    RotateRequest, Rotation, Service, ServicePatch, SystemEntry, VerifierView, WellKnown, Whoami,
 };
 
 use crate::refusal::{Code, Refusal};
