@@ -91,6 +91,16 @@ async fn what_is_stopped_at_the_issuer_has_stopped_at_the_service() {
         assert_eq!(service.judge(&bot), Ok(Knowledge::Fresh), "{target} is resumed");
     }
 
+    // When the answer is read that every verifier has confirmed, it is so.
+    let all = json!({"targets": ["agent:invoice-bot"], "effect": "suspend", "wait_s": 10});
+    let answer = issuer.revoke(all).await;
+    let applied = answer.applied.unwrap();
+    assert_eq!((applied.verifiers, applied.confirmed, applied.unconfirmed.len()), (1, 1, 0), "{applied:?}");
+    assert!(matches!(service.judge(&bot), Err(Denial::Revoked(_))));
+    let one = answer.revocations.first().unwrap();
+    resume(&issuer, &one.id.to_string()).await;
+    service.knows(one.n + 1).await;
+
     // A scope that is forbidden is on no CRL.
     let rules = Rules::new().allow("POST", "/refunds", "tools/call:crm/refund").unwrap();
     let guard = service.verifier.guard(rules).unwrap();
