@@ -47,6 +47,7 @@ pub(super) async fn read(
 /// By service, then by lineage.
 fn page(mut all: Vec<VerifierView>, query: VerifiersQuery) -> Result<Answer, Refusal> {
     let limit = limit_of(query.limit)?;
+    let total = query.counts().then_some(all.len() as u64);
     let after: Option<Place> = cursor_of(query.cursor.as_deref())?;
     let place = |view: &VerifierView| Place { service: view.spiffe_id.path().to_owned(), lineage: view.lineage };
     if let Some(after) = after {
@@ -55,7 +56,7 @@ fn page(mut all: Vec<VerifierView>, query: VerifiersQuery) -> Result<Answer, Ref
     let more = all.len() > limit;
     all.truncate(limit);
     let next_cursor = all.last().filter(|_| more).map(|last| place(last).to_string());
-    Ok(Answer::read(&List { data: all, next_cursor, total: None }))
+    Ok(Answer::read(&List { data: all, next_cursor, total }))
 }
 
 /// Where a page ends.

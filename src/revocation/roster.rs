@@ -345,6 +345,10 @@ impl Verifier {
                 self.steps.pop_front();
             }
             self.steps.push_back(Step { from, to, at: at.wall, closed, last_accepted });
+        } else if let Some(step) = self.steps.back_mut().filter(|step| step.to == to) {
+            // What it closed is told after it was known to have it.
+            step.closed = step.closed.saturating_add(closed);
+            step.last_accepted = last_accepted.or(step.last_accepted.take());
         }
         self.confirmed = Some(to);
     }
@@ -460,6 +464,9 @@ mod tests {
         assert_eq!((applied.closed_connections, applied.last_accepted_by), (2, Some(id(&"crm".parse().unwrap()))));
         let missing = &applied.unconfirmed[0];
         assert_eq!((missing.n, missing.refuses_by), (Some(4), story.began.wall + FRESHNESS.expired_after));
+        // What it closes later counts too.
+        story.ack("crm", 5, 30, |ack| ack.closed_connections = 1);
+        assert_eq!(story.applied(5, 31).closed_connections, 3);
         // A later number confirms the earlier ones too.
         story.ack("billing", 9, 38, |_| {});
         let applied = story.applied(5, 40);

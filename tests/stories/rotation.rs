@@ -50,7 +50,7 @@ async fn lists(issuer: &Issuer, crl: &str, serial: &str) -> bool {
     file(&issuer.client(None), crl).await.windows(serial.len()).any(|window| window == serial)
 }
 
-async fn join(issuer: &Issuer, folder: &Path, kind: &str, name: &str) -> Identity {
+pub(crate) async fn join(issuer: &Issuer, folder: &Path, kind: &str, name: &str) -> Identity {
     let token: JoinTokenCreated =
         issuer.admin.post("/v1/admin/join-tokens", &json!({ kind: name })).await.unwrap().body;
     let state = folder.join("state").join(name);
@@ -58,7 +58,7 @@ async fn join(issuer: &Issuer, folder: &Path, kind: &str, name: &str) -> Identit
     Identity::builder().join(token.join).state_dir(&state).start().await.unwrap()
 }
 
-async fn serve(identity: Identity) -> String {
+pub(crate) async fn serve(identity: Identity) -> String {
     let rules = Rules::new().allow("GET", "/customers/{id}", READ).unwrap();
     let verifier = Verifier::start(identity).await.unwrap();
     let app = Router::new().route("/customers/{id}", get(|peer: Peer| async move { peer.spiffe_id().to_string() }));

@@ -8,6 +8,7 @@ use chancery_identity::Timestamp;
 use serde_json::{Value, json};
 
 use crate::fixture::{Held, Issuer, problem};
+use crate::rotation::{join, serve};
 
 const READ: &str = "tools/call:crm/get_customer";
 const ACKS: &str = "/v1/feed/acks";
@@ -220,6 +221,31 @@ async fn a_restarted_issuer_remembers_whom_it_has_to_ask() {
     let client = issuer.client(Some(&crm));
     acknowledge(&client, answer.revocations[0].n).await;
     assert_eq!(issuer.revoke(suspend(30)).await.applied.unwrap().confirmed, 1);
+}
+
+/// With the crates that services and agents link: the answer is read when it has stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_follows_the_feed_has_stopped_it_before_the_answer_is_read() {
+    let mut folder = None;
+    let issuer = Issuer::start_with(|_, path| folder = Some(path.to_path_buf())).await;
+    let folder = folder.unwrap();
+    let new = json!({"name": "crm", "owner": "team-crm", "systems": ["crm"], "dns": ["crm.localhost"]});
+    issuer.admin.post::<Value>("/v1/admin/services", &new).await.unwrap();
+    issuer.agent("invoice-bot", &[READ]).await;
+    let url = serve(join(&issuer, &folder, "service", "crm").await).await;
+    let agent = join(&issuer, &folder, "agent", "invoice-bot").await;
+    let calls = agent.http(&url).unwrap();
+    calls.get("/customers/42").await.unwrap();
+    while verifiers(&issuer).await.first().is_none_or(|crm| crm.how != Learns::Feed || crm.n != Some(0)) {
+        tokio::task::yield_now().await;
+    }
+
+    let answer = issuer.revoke(suspend(30)).await;
+    assert!(calls.get("/customers/42").await.is_err());
+    let applied = answer.applied.unwrap();
+    assert_eq!((applied.verifiers, applied.confirmed, applied.unconfirmed.len()), (1, 1, 0), "{applied:?}");
+    assert_eq!(applied.closed_connections, 1, "{applied:?}");
+    assert!(applied.max_ms.is_some_and(|ms| ms < 5_000), "{applied:?}");
 }
 
 #[tokio::test]
