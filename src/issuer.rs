@@ -25,7 +25,7 @@ use crate::issuance::{self, Issuance, Outcome, Wish, renew_after, spread};
 use crate::random::Random;
 use crate::refusal::{Code, Refusal};
 use crate::registry::{self, FirstToken, Registry};
-use crate::revocation::{Crls, Feed, Herald, KeptHead, Ocsp, PublishError, Publisher, Revocations, Verifiers};
+use crate::revocation::{Crls, Feed, Herald, KeptHead, Ocsp, PublishError, Publisher, Revocations, Verifiers, open_head};
 use crate::store::{Committed, DbError, Registered, Store};
 
 /// One running issuer, without its sockets.
@@ -66,7 +66,13 @@ impl Issuer {
         let authorities = Arc::new(Authorities::open(&config, &status, seal, &store, &rng, now).await?);
         let crls = Arc::new(Crls::default());
         let mut publisher = Publisher::new(store.clone(), authorities.clone(), crls.clone(), clock.clone());
-        publisher.publish().await?;
+        // A database that lost something signs nothing.
+        let stands = store.rolled_back().is_none();
+        if stands {
+            // Where all that could sign are retired, nothing here could be signed at all.
+            authorities.succeed_in_time(now).await?;
+            publisher.publish().await?;
+        }
         let responders = Responders::open(authorities.clone(), store.clone(), clock.clone()).await?;
         let ocsp = Ocsp::new(store.clone(), responders.clone(), clock.clone());
         let kept = KeptHead::in_folder(&config.data_dir);
@@ -190,6 +196,23 @@ impl Issuer {
     /// What verifiers are told.
     pub const fn feed(&self) -> &Arc<Feed> {
         &self.feed
+    }
+
+    /// Takes a head that somebody was told, such as a verifier shows it: if it is a true one and the database is behind it,
+    /// nothing is decided any more.
+    ///
+    /// # Errors
+    /// A head that no key of this issuer signed, or a database that fails.
+    pub async fn shown(&self, note: &str) -> Result<(), Refusal> {
+        let keys = self.store.head_keys().await?;
+        let keys: Vec<_> = keys.into_iter().map(|key| CertificateDer::from(key.certificate)).collect();
+        let head = open_head(note, &keys, self.trust_domain(), self.authorities.root().der())
+            .map_err(|error| Refusal::new(Code::Invalid, format!("head: {error}")))?;
+        if let Some(why) = self.store.hold_against(&head).await? {
+            tracing::error!(%why, "the database is rolled back: a verifier knows a later head; nothing is decided any more");
+            return Err(Refusal::rolled_back(&why));
+        }
+        Ok(())
     }
 
     /// Root and issuing authority.
@@ -470,6 +493,9 @@ impl Issuer {
     /// # Errors
     /// What is missing.
     pub fn ready(&self) -> Result<(), Refusal> {
+        if let Some(why) = self.store.rolled_back() {
+            return Err(Refusal::rolled_back(&why));
+        }
         if !self.store.writes() {
             return Err(Refusal::new(Code::NotReady, "waits for the writer's lease").after(1));
         }

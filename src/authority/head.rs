@@ -41,7 +41,9 @@ impl HeadKeys {
             }
         }
         let mut keys = Self { keys };
-        keys.renew(authorities, now).await?;
+        if authorities.store.rolled_back().is_none() {
+            keys.renew(authorities, now).await?;
+        }
         Ok(keys)
     }
 

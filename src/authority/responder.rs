@@ -40,7 +40,9 @@ impl Responders {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, OpenError> {
         let responders = Self { authorities, store, clock, present: ArcSwap::default(), renewal: Mutex::default() };
-        responders.renew().await?;
+        if responders.store.rolled_back().is_none() {
+            responders.renew().await?;
+        }
         Ok(Arc::new(responders))
     }
 

@@ -128,7 +128,7 @@ pub(crate) struct Verify {
 pub(crate) struct Database {
     /// sqlite:FILE or postgres://…; without it the configuration's, or that of `serve --dev` in this folder.
     #[arg(long, value_name = "URL")]
-    database: Option<String>,
+    pub(crate) database: Option<String>,
 }
 
 impl Database {
@@ -164,6 +164,13 @@ impl Verify {
         let url = self.database.url(context)?;
         let random = Arc::new(ring::rand::SystemRandom::new());
         let store = Store::open(&url, Arc::new(SystemClock), random).await.map_err(Failure::here)?;
+        let mut reports = Vec::new();
+        for epoch in store.past_epochs().await.map_err(Failure::here)? {
+            match past(&store, epoch).await? {
+                Ok(report) => reports.push(report),
+                Err(findings) => return Ok(told(context, &findings)),
+            }
+        }
         let tree = store.tree().await.map_err(Failure::here)?;
         let mut audit = Audit::new(crate::store::SHA256, [tree]);
         let mut size = 0;
@@ -182,11 +189,13 @@ impl Verify {
             Ok(report) => report,
             Err(findings) => return Ok(told(context, &findings)),
         };
+        reports.push(report);
         let mut held = Held::default();
-        hold_certificates(&store, &report, tree.size, &mut held).await?;
+        hold_certificates(&store, &reports, tree.size, &mut held).await?;
         for authority in store.state().authorities() {
-            hold_crl(&store, &report, &authority, &mut held).await?;
+            hold_crl(&store, &reports, &authority, &mut held).await?;
         }
+        let Some(report) = reports.last() else { return Ok(Exit::Failed) };
         if !held.findings.is_empty() {
             return Ok(told(context, &held.findings));
         }
@@ -224,23 +233,62 @@ fn told(context: &Context<'_>, findings: &[Finding]) -> Exit {
     Exit::Failed
 }
 
+/// The log of an earlier epoch, up to where the next one says that it found it.
+async fn past(store: &Store, epoch: u64) -> Result<Result<Report, Vec<Finding>>, Failure> {
+    let mut frontier = chancery_tlog::Frontier::empty();
+    let mut entries = Vec::new();
+    loop {
+        let page = store.past_log_from(epoch, frontier.size(), PAGE).await.map_err(Failure::here)?;
+        if page.is_empty() {
+            break;
+        }
+        for logged in page {
+            frontier.append(crate::store::SHA256, logged.commitment.leaf_hash(crate::store::SHA256));
+            entries.push(logged.entry.map_or(Logged::Hidden(logged.commitment), Logged::Entry));
+        }
+    }
+    let found = frontier.tree(crate::store::SHA256);
+    let restarted = restarted(store, epoch).await?;
+    if restarted.is_some_and(|restored| restored.size != found.size || restored.root != found.root) {
+        let why = "the log of an earlier epoch is not the one that the next epoch commits to";
+        return Err(Failure::here(format!("epoch {epoch}: {why}")));
+    }
+    Ok(chancery_tlog::verify_log(crate::store::SHA256, entries, [found]))
+}
+
+/// What the epoch after this one says that it found of it.
+async fn restarted(store: &Store, epoch: u64) -> Result<Option<chancery_tlog::LastHead>, Failure> {
+    let later = store.past_epochs().await.map_err(Failure::here)?.into_iter().find(|later| *later > epoch);
+    let first = match later {
+        Some(later) => store.past_log_from(later, 0, 1).await,
+        None => store.log_from(0, 1).await,
+    };
+    let first = first.map_err(Failure::here)?.into_iter().next().and_then(|first| first.entry);
+    let record = first.and_then(|first| first.record().ok());
+    Ok(record.and_then(|record| match record.decision {
+        chancery_tlog::Decision::LogRestart(restart) => Some(restart.restored),
+        _ => None,
+    }))
+}
+
 /// Every certificate has its entry.
-async fn hold_certificates(store: &Store, report: &Report, size: u64, held: &mut Held) -> Result<(), Failure> {
+async fn hold_certificates(store: &Store, reports: &[Report], size: u64, held: &mut Held) -> Result<(), Failure> {
     let mut query = Query::default();
     loop {
         let page = store.certificates(&query, PAGE).await.map_err(Failure::here)?;
         let Some(last) = page.last() else { return Ok(()) };
         query.before = Some(last.key);
-        for stored in page.iter().filter(|stored| stored.log_index < size) {
+        for stored in page.iter().filter(|stored| reports.len() > 1 || stored.log_index < size) {
             held.certificates += 1;
             let sha256 = crate::store::SHA256.digest(&[&stored.der]);
-            held.findings.extend(report.certificate(stored.certificate.serial, sha256).err());
+            let serial = stored.certificate.serial;
+            held.findings.extend(in_any(reports, |report| report.certificate(serial, sha256).map(drop)));
         }
     }
 }
 
 /// Every leaf that a CRL lists has its revocation.
-async fn hold_crl(store: &Store, report: &Report, authority: &Authority, held: &mut Held) -> Result<(), Failure> {
+async fn hold_crl(store: &Store, reports: &[Report], authority: &Authority, held: &mut Held) -> Result<(), Failure> {
     let Some(crl) = &authority.crl else { return Ok(()) };
     let unreadable = || Failure::here(format!("the CRL of authority {} cannot be read", authority.key_id));
     let (_, crl) = x509_parser::parse_x509_crl(crl).map_err(|_| unreadable())?;
@@ -249,7 +297,7 @@ async fn hold_crl(store: &Store, report: &Report, authority: &Authority, held: &
     let Some(state) = state else { return Ok(()) };
     let n = number(state.value).ok_or_else(unreadable)?;
     // Newer than what was read of the log.
-    if n > report.newest_revocation() {
+    if reports.iter().all(|report| n > report.newest_revocation()) {
         return Ok(());
     }
     for revoked in crl.iter_revoked_certificates() {
@@ -258,10 +306,22 @@ async fn hold_crl(store: &Store, report: &Report, authority: &Authority, held: &
         // An authority's own certificate is none of the leaves.
         if let Some(stored) = store.certificate(serial).await.map_err(Failure::here)? {
             held.listed += 1;
-            held.findings.extend(report.revocation(&stored.certificate, n).err());
+            held.findings.extend(in_any(reports, |report| report.revocation(&stored.certificate, n).map(drop)));
         }
     }
     Ok(())
+}
+
+/// What no epoch's log answers for, as the newest says it.
+fn in_any(reports: &[Report], held: impl Fn(&Report) -> Result<(), Finding>) -> Option<Finding> {
+    let mut finding = None;
+    for report in reports {
+        match held(report) {
+            Ok(()) => return None,
+            Err(error) => finding = Some(error),
+        }
+    }
+    finding
 }
 
 /// The revocation number in a CRL's `{epoch, n}`.

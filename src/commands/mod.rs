@@ -16,6 +16,7 @@ mod login;
 mod on_change;
 mod output;
 mod records;
+mod restore;
 mod revocations;
 mod run;
 mod serve;

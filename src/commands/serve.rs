@@ -119,6 +119,12 @@ fn announce(server: &Server, dev: &Option<DevFolder>, started: Instant) {
         eprintln!("  first admin   chancery admins create NAME --first-token-file {}", token.path().display());
         eprintln!("                one use, until {until}; no administrator is registered yet");
     }
+    if let Some(why) = issuer.store().rolled_back() {
+        eprintln!("ROLLED BACK: {why}");
+        eprintln!("  nothing is issued, revoked or signed; reading works over the admin socket");
+        eprintln!("  stop this, and look: chancery db restore --new-epoch --dry-run");
+        return;
+    }
     eprintln!("ready in {} ms", started.elapsed().as_millis());
 }
 

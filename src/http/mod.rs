@@ -30,6 +30,7 @@ mod revocations;
 mod routes;
 mod services;
 mod systems;
+mod tiles;
 mod verifiers;
 mod whoami;
 

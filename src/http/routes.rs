@@ -22,7 +22,8 @@ use super::authorize::{Gate, authorize};
 use super::openapi::Doc;
 use super::{
     admins, agents, api_tokens, attest, authorities, bundle, certificates, feed, first_administrator, health,
-    instances, join_tokens, log, ocsp, openapi, problems, published, revocations, services, systems, verifiers, whoami,
+    instances, join_tokens, log, ocsp, openapi, problems, published, revocations, services, systems, tiles,
+    verifiers, whoami,
 };
 
 /// One row of the table.
@@ -63,6 +64,8 @@ pub(super) fn routes() -> Vec<Route> {
         on_get("/ca/{file}", Public, doc("An authority's certificate, `<key id>.crt`, DER").file("application/pkix-cert"), || get(published::certificate)).also_on_status(),
         on_post("/ocsp", Public, doc("Whether certificates are revoked (RFC 6960); errors are OCSP responses too").takes_file("application/ocsp-request").file("application/ocsp-response"), || post(ocsp::post)).also_on_status(),
         on_get("/ocsp/{*request}", Public, doc("The same; the request in base64, URL-encoded").file("application/ocsp-response"), || get(ocsp::get)).also_on_status(),
+        on_get("/log/checkpoint", Public, doc("The newest signed head: a checkpoint of the log").file("text/plain"), || get(tiles::checkpoint)),
+        on_get("/log/tile/{*path}", Limited, doc("A tile of the log, `<L>/<N>[.p/<W>]`, or a bundle of its entries, `entries/<N>[.p/<W>]`").file("application/octet-stream"), || get(tiles::tile)),
         on_get("/problems/{code}", Public, doc("What a kind of refusal means").file("text/plain"), || get(problems::page)),
         on_get("/openapi.json", Public, doc("This document").file("application/json"), || get(openapi::serve)),
         on_get("/livez", Public, doc("Whether the process answers").file("text/plain"), || get(health::live)),

@@ -71,7 +71,8 @@ impl World {
         Store::migrate(&url).await.unwrap();
         let store = Store::open(&url, Arc::new(SystemClock), Arc::new(SystemRandom::new())).await.unwrap();
         let writing = store.write("test").await.unwrap();
-        let (issuer, _publisher, _herald) = Issuer::open(config, store, Arc::new(SystemClock)).await.unwrap();
+        let (issuer, _publisher, mut herald) = Issuer::open(config, store, Arc::new(SystemClock)).await.unwrap();
+        herald.beat().await.unwrap();
         let (api, status) = (api(issuer.clone(), rates), status(issuer.clone()));
         Self { issuer, api, status, folder, _writing: writing }
     }

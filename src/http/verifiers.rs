@@ -24,7 +24,18 @@ pub(super) async fn acknowledge(
     Extension(holder): Extension<Holder>,
     LongJson(ack): LongJson<FeedAck>,
 ) -> Result<Answer, Refusal> {
-    app.verifiers().acknowledge(holder.peer.certificate(), ack).await?;
+    let (shown, verifier) = (ack.head.clone(), holder.peer.certificate());
+    let acknowledged = app.verifiers().acknowledge(verifier, ack).await;
+    // A head counts by its signature, whoever shows it; one that is none says nothing of the database.
+    if let Some(head) = shown
+        && let Err(refusal) = app.shown(&head).await
+    {
+        tracing::warn!(verifier = %verifier.spiffe_id, %refusal, "a verifier shows another head");
+        if refusal.code() == Code::RolledBack {
+            return Err(refusal);
+        }
+    }
+    acknowledged?;
     Ok(Answer::noted())
 }
 

@@ -2,7 +2,7 @@
 
 use chancery_identity::Revocation;
 
-use crate::store::{CommitError, DbError, Refused};
+use crate::store::{CommitError, DbError, Refused, RolledBack};
 
 use super::{Code, Refusal};
 
@@ -18,6 +18,7 @@ impl From<CommitError> for Refusal {
                 tracing::error!(error = %source, "the database failed while committing");
                 Self::new(Code::OutcomeUnknown, "the database failed while committing: whether it is done is not known")
             }
+            CommitError::RolledBack(why) => Self::rolled_back(&why),
             CommitError::NotWriting => Self::new(Code::NotReady, "this issuer does not write now").after(1),
         }
     }
@@ -71,6 +72,12 @@ impl Refusal {
         Self::new(Code::TokenUsed, detail)
             .fix(format!("if that was not you, an operator: chancery show {on}"))
             .fix("an operator: chancery join-tokens create")
+    }
+
+    /// The refusal of everything that would be decided on a database that lost something.
+    pub fn rolled_back(why: &RolledBack) -> Self {
+        Self::new(Code::RolledBack, why.to_string())
+            .fix("on the issuer's host, with the issuer stopped: chancery db restore --new-epoch --dry-run")
     }
 
     /// The refusal of whatever an entry in force stops.

@@ -10,7 +10,7 @@ use super::feed::{Beat, Feed, HEARTBEAT, bundle_event, entry_events, head_event,
 use super::kept::{KeptError, KeptHead};
 use crate::authority::{Authorities, HeadKeys, OpenError};
 use crate::clock::Clock;
-use crate::store::{DbError, FeedLine, SHA256, Standing, Store};
+use crate::store::{DbError, FeedLine, RolledBack, SHA256, Standing, Store};
 
 /// A database that does not answer within this is not there: nobody is told anything then.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -83,6 +83,9 @@ impl Herald {
     /// # Errors
     /// Whatever leaves it silent.
     pub async fn beat(&mut self) -> Result<(), Silent> {
+        if let Some(why) = self.store.rolled_back() {
+            return Err(Silent::RolledBack(why));
+        }
         let now = self.clock.now();
         let renewed = self.keys.renew(&self.authorities, now).await;
         let renewed = renewed.unwrap_or_else(|error| {
@@ -145,8 +148,10 @@ impl Herald {
             lines.extend(page);
         }
         let behind = standing.epoch != last.epoch || standing.tree.size < last.tree.size;
-        if behind || chain != standing.revocation {
-            return Err(Silent::Behind);
+        if (behind || chain != standing.revocation)
+            && let Some(why) = self.store.hold_against(last).await?
+        {
+            return Err(Silent::RolledBack(why));
         }
         Ok((standing, lines))
     }
@@ -173,9 +178,9 @@ pub enum Silent {
     /// Another issuer writes.
     #[error("this issuer does not write: another holds the lease, or it stops")]
     LeaseLost,
-    /// The database is behind what was signed.
-    #[error("the database is behind the head that was signed last, or contradicts it")]
-    Behind,
+    /// The database lost something.
+    #[error("the database is rolled back: {0}")]
+    RolledBack(RolledBack),
     /// No key.
     #[error("all keys that sign heads are over")]
     NoKey,

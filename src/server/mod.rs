@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chancery_api::AuthorityKind;
 use chancery_verifier::Verifier;
 use ring::rand::SystemRandom;
 use tokio::net::{TcpListener, UnixListener};
@@ -19,7 +20,8 @@ use crate::config::Config;
 use crate::http::{self, Rates};
 use crate::issuer::{Issuer, StartError};
 use crate::refusal::Refusal;
-use crate::store::{DbError, Purge, Stopped, Store, Writing};
+use crate::revocation::{KeptError, KeptHead};
+use crate::store::{DbError, Forget, Purge, Stopped, Store, Writing};
 
 use own::{IssuerClock, Own};
 
@@ -63,29 +65,34 @@ impl Server {
         let store = Store::open(&url, clock.clone(), Arc::new(SystemRandom::new())).await?;
         let writing = store.write(&config.public_url.to_string()).await?;
 
+        hold_against_kept_head(&config, &store).await?;
         let (issuer, publisher, herald) = Issuer::open(config, store, clock).await?;
-        let (own, material) = Own::start(issuer.clone()).await?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let reading = Arc::new(IssuerClock(issuer.clock().clone()));
-        let verifier = Verifier::start_with(material, provider, reading)
-            .await
-            .map_err(|error| ServeError::Verifier(error.to_string()))?;
         let (api_address, status_address) = (api.local_addr()?, status.local_addr()?);
         let admin_socket = issuer.config().listen.admin_socket.clone();
         let admin = bind_admin(&admin_socket)?;
 
         let (draining, drain) = tokio::sync::watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(publisher.run());
-        tasks.spawn(issuer.responders().clone().run());
-        tasks.spawn(herald.run());
-        tasks.spawn(own.run(verifier.clone()));
-        tasks.spawn(forget(issuer.clone()));
-        tasks.spawn(void_first_token(issuer.clone()));
         let router = http::api(issuer.clone(), Rates::default());
-        tasks.spawn(serve::tls(api, verifier, router.clone(), drain.clone()));
-        tasks.spawn(serve::local(admin, router, drain.clone()));
-        tasks.spawn(serve::plain(status, http::status(issuer.clone()), drain));
+        // A database that lost something signs nothing, not even a certificate for this listener: whoever administers this
+        // machine is all who is served.
+        if issuer.store().rolled_back().is_none() {
+            let (own, material) = Own::start(issuer.clone()).await?;
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let reading = Arc::new(IssuerClock(issuer.clock().clone()));
+            let verifier = Verifier::start_with(material, provider, reading)
+                .await
+                .map_err(|error| ServeError::Verifier(error.to_string()))?;
+            tasks.spawn(publisher.run());
+            tasks.spawn(issuer.responders().clone().run());
+            tasks.spawn(herald.run());
+            tasks.spawn(own.run(verifier.clone()));
+            tasks.spawn(forget(issuer.clone()));
+            tasks.spawn(void_first_token(issuer.clone()));
+            tasks.spawn(serve::tls(api, verifier, router.clone(), drain.clone()));
+            tasks.spawn(serve::plain(status, http::status(issuer.clone()), drain.clone()));
+        }
+        tasks.spawn(serve::local(admin, router, drain));
         Ok(Self { issuer, writing, tasks, draining, admin_socket, api: api_address, status: status_address })
     }
 
@@ -131,16 +138,35 @@ impl Server {
         let _ = tokio::time::timeout(DRAIN, drained).await;
         self.tasks.shutdown().await;
         self.writing.stop().await;
+        // A database that is a file may be replaced now.
+        let _ = tokio::time::timeout(DRAIN, self.issuer.store().clone().close()).await;
         let _ = std::fs::remove_file(&self.admin_socket);
     }
 }
 
-/// Forgets in rhythm what can buy nothing any more: lineages too old to rejoin, evidence that is spent and over.
+/// Finds out whether the database is behind the head that was kept outside of it.
+async fn hold_against_kept_head(config: &Config, store: &Store) -> Result<(), ServeError> {
+    let authorities = store.state().authorities();
+    let root = authorities.iter().find(|authority| authority.kind == AuthorityKind::Root);
+    let root = root.map(|root| root.certificate.clone()).unwrap_or_default();
+    if let Some(head) = KeptHead::in_folder(&config.data_dir).read(&config.trust_domain, &root)?
+        && let Some(why) = store.hold_against(&head).await?
+    {
+        tracing::error!(%why, "the database is rolled back: nothing is issued until `chancery db restore`");
+    }
+    Ok(())
+}
+
+/// Forgets in rhythm what can buy nothing any more: lineages too old to rejoin, evidence that is spent and over, entries
+/// that can hit nothing.
 async fn forget(issuer: Arc<Issuer>) {
     loop {
         tokio::time::sleep(FORGETTING).await;
         let ended_before = issuer.now() - issuer.config().ttl.rejoin_within;
-        if let Err(error) = issuer.store().commit(Purge { ended_before }).await {
+        let purged = issuer.store().commit(Purge { ended_before }).await.map(drop);
+        // An entry is held against who rejoins, too.
+        let forgotten = issuer.store().commit(Forget { at: ended_before }).await.map(drop);
+        if let Err(error) = purged.and(forgotten) {
             tracing::warn!(%error, "what is over was not forgotten; in an hour it is tried again");
         }
         if let Err(error) = issuer.verifiers().forget().await {
@@ -188,6 +214,9 @@ pub enum ServeError {
     /// The database.
     #[error(transparent)]
     Store(#[from] DbError),
+    /// The head that was kept.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     /// The issuer's rooms.
     #[error(transparent)]
     Start(#[from] StartError),

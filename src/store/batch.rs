@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use chancery_api::FeedEntry;
 use chancery_identity::{JoinTokenId, Lineage, Name, Revocation, Timestamp};
-use chancery_tlog::{Chained, Decision as Logged, Entry, Record};
+use chancery_tlog::{Chained, Decision as Logged, Entry, Frontier, Record};
 use ring::rand::SecureRandom;
 
 use super::certificates::{self, CertificateRow};
@@ -214,6 +214,15 @@ impl<'a> Batch<'a> {
         self.head.revocation = chain;
         let epoch = self.head.epoch;
         self.feed.push([chain.n.into(), epoch.into(), over_at.into(), line.into(), chain.hash.0.into()]);
+    }
+
+    /// Begins an epoch: an empty log, and a chain that goes on above a number.
+    pub(super) fn restart(&mut self, epoch: u64, n: u64) {
+        self.head.epoch = epoch;
+        self.head.frontier = Frontier::empty();
+        self.head.revocation = Chained::start(n);
+        self.head.floor = Chained::start(n);
+        self.head.standing = Chained::start(0);
     }
 
     /// Moves the floor.

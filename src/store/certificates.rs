@@ -200,7 +200,10 @@ impl Decision for Renew {
         let new = New::of(&self.signed);
         let holder = new.holder()?;
         let id = new.lineage()?;
-        refuse_stopped(batch, &self.previous)?;
+        // Who rejoins shows a certificate that the store holds byte for byte: that its authority is stopped says nothing of
+        // the lineage.
+        let authority = if self.spends.is_some() { new.certificate.authority } else { self.previous.authority };
+        refuse_stopped(batch, &Certificate { authority, ..self.previous.clone() })?;
         refuse_stopped(batch, new.certificate)?;
         let over = || Refused::LineageOver(id);
         if self.previous.grant.as_ref().is_none_or(|grant| grant.lineage != id) {
@@ -334,7 +337,12 @@ impl StoredCertificate {
     fn from_row(row: &Row) -> Result<Self, DbError> {
         let der: Vec<u8> = row.read(1)?;
         let certificate = Leaf::read(&der).map_err(DbError::Certificate)?.into_certificate();
-        Ok(Self { key: row.read(0)?, certificate, der, log_index: row.read(2)?, issued_at: row.read(3)? })
+        // A position of an earlier epoch's log is another entry's here, or nobody's.
+        let epoch: u64 = row.read(4)?;
+        let of_this_log = certificate.grant.as_ref().is_none_or(|grant| grant.epoch == epoch);
+        let logged_at = row.read_optional(3)?.filter(|_| of_this_log);
+        let issued_at = logged_at.unwrap_or_else(|| drawn_at(certificate.serial));
+        Ok(Self { key: row.read(0)?, certificate, der, log_index: row.read(2)?, issued_at })
     }
 
     /// The answer that it was, again.
@@ -342,6 +350,12 @@ impl StoredCertificate {
         let issued = Issued { certificate: self.certificate, der: self.der, replayed: true };
         Committed::new(issued, self.log_index, self.issued_at)
     }
+}
+
+/// When a serial of ours was drawn: its first six bytes are that millisecond, below the bits that make it positive.
+fn drawn_at(serial: Serial) -> Timestamp {
+    let millis = serial.bytes().iter().take(6).fold(0_i64, |millis, byte| (millis << 8) | i64::from(*byte));
+    Timestamp::from_unix_millis(millis & 0x3fff_ffff_ffff)
 }
 
 /// Which certificates. Nothing set: all.
@@ -451,8 +465,10 @@ impl CertificateRow {
     }
 }
 
-const SELECT: &str = "SELECT key, der, log_index, log_entry.at FROM certificate JOIN log_entry ON position = log_index";
-const BY_SERIAL: &str = "SELECT key, der, log_index, log_entry.at FROM certificate JOIN log_entry ON position = log_index WHERE serial = $1";
+const SELECT: &str = "SELECT key, der, log_index, log_entry.at, (SELECT epoch FROM head) FROM certificate \
+                      LEFT JOIN log_entry ON position = log_index";
+const BY_SERIAL: &str = "SELECT key, der, log_index, log_entry.at, (SELECT epoch FROM head) FROM certificate \
+                         LEFT JOIN log_entry ON position = log_index WHERE serial = $1";
 
 static INSERT: Insert<10> = Insert::new(
     "INSERT INTO certificate (key, serial, authority, kind, name, lineage, delegated, not_after, log_index, der) VALUES",

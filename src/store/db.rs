@@ -228,6 +228,18 @@ impl Db {
         }
     }
 
+    /// Copies a file's contents, as of the last commit, into a new one; `false` where the database is no file.
+    pub(super) async fn copy_to(&self, file: &Path) -> Result<bool, DbError> {
+        let Self::Sqlite { write, .. } = self else { return Ok(false) };
+        // Readable by its owner only, as the original is.
+        create_private(file).map_err(|error| DbError::File { path: file.to_owned(), error })?;
+        let file = file.to_str().ok_or_else(|| DbError::Absent { path: file.to_owned() })?.to_owned();
+        let mut arguments = SqliteArguments::default();
+        arguments.add(file).map_err(sqlx::Error::Encode)?;
+        sqlx::query_with("VACUUM INTO $1", arguments).execute(write).await?;
+        Ok(true)
+    }
+
     /// SQL for the database's own clock, in Unix milliseconds.
     pub(super) fn now(&self) -> &'static str {
         match self {

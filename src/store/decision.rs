@@ -137,6 +137,9 @@ pub enum CommitError {
     /// The database failed at the commit and does not say whether it is done.
     #[error("the database failed while committing: whether it is done is unknown")]
     Unknown(#[source] Arc<DbError>),
+    /// The database lost something that was told of.
+    #[error("the database is rolled back: {0}")]
+    RolledBack(super::epoch::RolledBack),
     /// This process does not hold the lease (any more): another issuer writes.
     #[error("this issuer does not write: it waits for the lease, has lost it, or is stopping")]
     NotWriting,

@@ -1,7 +1,7 @@
 //! The head row: what the writer goes on from.
 
 use chancery_identity::Timestamp;
-use chancery_tlog::{Chained, Frontier, Hash};
+use chancery_tlog::{Chained, Frontier, Hash, LastHead};
 
 use super::db::{Db, DbError, Row, Transaction};
 use super::feed::Standing;
@@ -77,6 +77,12 @@ impl Head {
     /// What a plan records of it.
     pub(super) fn position(&self) -> Position {
         Position { epoch: self.epoch, log_size: self.frontier.size(), n: self.revocation.n }
+    }
+
+    /// What the next epoch commits to.
+    pub(super) fn last(&self) -> LastHead {
+        let tree = self.frontier.tree(SHA256);
+        LastHead { epoch: self.epoch, n: self.revocation.n, root: tree.root, size: tree.size }
     }
 
     /// What a signed head says of it.

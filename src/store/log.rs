@@ -76,6 +76,20 @@ pub(super) async fn from(db: &Db, position: u64, limit: u32) -> Result<Vec<LogEn
     rows.iter().map(LogEntry::from_row).collect()
 }
 
+/// The same of an earlier epoch's log.
+pub(super) async fn past_from(db: &Db, epoch: u64, position: u64, limit: u32) -> Result<Vec<LogEntry>, DbError> {
+    let sql = "SELECT position, at, salt, record, commitment FROM past_log_entry WHERE epoch = $1 AND position >= $2 \
+               ORDER BY position LIMIT $3";
+    let rows = db.rows(sql, vec![epoch.into(), position.into(), i64::from(limit).into()]).await?;
+    rows.iter().map(LogEntry::from_row).collect()
+}
+
+/// The earlier epochs whose logs are here.
+pub(super) async fn past_epochs(db: &Db) -> Result<Vec<u64>, DbError> {
+    let rows = db.rows("SELECT DISTINCT epoch FROM past_log_entry ORDER BY epoch", vec![]).await?;
+    rows.iter().map(|row| row.read(0)).collect()
+}
+
 /// The entries below a position, newest first, of one kind of action or all, at most `limit`.
 pub(super) async fn before(
     db: &Db,

@@ -10,6 +10,7 @@ mod certificates;
 mod column;
 mod db;
 mod decision;
+mod epoch;
 mod feed;
 mod head;
 mod head_keys;
@@ -24,7 +25,7 @@ mod tokens;
 mod verifiers;
 mod writer;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use chancery_api::{ApiToken, JoinToken, RevocationView, Subject};
 use chancery_identity::{Certificate, KeyId, Lineage, Name, Revocation, RevocationId, Serial, Timestamp};
@@ -39,6 +40,7 @@ pub use authorities::{Authority, CrlPublished, PutAuthority, ResponderCertified}
 pub use certificates::{Issue, IssueOwn, Issued, Query, Renew, StoredCertificate};
 pub use db::DbError;
 pub use decision::{Cause, CommitError, Committed, Decision, Refused};
+pub use epoch::{NewEpoch, Restarted, RolledBack};
 pub use feed::{FeedLine, Forget, Standing};
 pub use head_keys::{HeadKey, PutHeadKey};
 pub use lineages::{Purge, StoredLineage};
@@ -70,6 +72,8 @@ struct Shared {
     random: Arc<dyn SecureRandom + Send + Sync>,
     /// Where decisions go while this process holds the lease.
     jobs: RwLock<Option<Office>>,
+    /// Set for good once something that was told is found missing.
+    rolled_back: Arc<OnceLock<RolledBack>>,
 }
 
 /// The lease, as those who decide and those who read under it know it.
@@ -104,7 +108,7 @@ impl Store {
         let db = Db::open(url).await?;
         db.check_migrations().await?;
         let state = Arc::new(State::new(Memory::load(&db).await?));
-        Ok(Self { shared: Arc::new(Shared { db, state, clock, random, jobs: RwLock::default() }) })
+        Ok(Self { shared: Arc::new(Shared { db, state, clock, random, jobs: RwLock::default(), rolled_back: Arc::default() }) })
     }
 
     /// Waits until no other issuer writes to the database, reads what they wrote, and writes from then on.
@@ -112,7 +116,7 @@ impl Store {
     /// # Errors
     /// A database that fails.
     pub async fn write(&self, holder: &str) -> Result<Writing, DbError> {
-        let Shared { db, state, clock, random, .. } = &*self.shared;
+        let Shared { db, state, clock, random, rolled_back, .. } = &*self.shared;
         let lease = Lease::acquire(db, holder).await?;
         feed::backfill(db).await?;
         // Whatever memory holds was logged when it changed.
@@ -122,7 +126,7 @@ impl Store {
         let (sender, jobs) = mpsc::channel(WAITING);
         let office = Office { jobs: sender, fence: lease.fence };
         let (db, state, clock, random) = (db.clone(), state.clone(), clock.clone(), random.clone());
-        let writer = Writer { db, state, clock, random, lease, jobs };
+        let writer = Writer { db, state, clock, random, lease, jobs, rolled_back: rolled_back.clone() };
         *self.shared.jobs.write().unwrap_or_else(PoisonError::into_inner) = Some(office);
         Ok(Writing { store: self.clone(), task: tokio::spawn(writer.run()) })
     }
@@ -132,6 +136,9 @@ impl Store {
     /// # Errors
     /// See [`CommitError`]. Whoever stops waiting does not undo what was committed meanwhile.
     pub async fn commit<D: Decision>(&self, decision: D) -> Result<Committed<D::Reply>, CommitError> {
+        if let Some(why) = self.rolled_back() {
+            return Err(CommitError::RolledBack(why));
+        }
         let jobs = self.office().map(|office| office.jobs);
         let (answer, answered) = oneshot::channel();
         let job: Box<dyn Job> = Box::new(Pending::new(decision, answer));
@@ -144,6 +151,31 @@ impl Store {
         self.office().is_some_and(|office| !office.jobs.is_closed())
     }
 
+    /// Whether the database is behind what was told of it, so that nothing is decided any more.
+    pub fn rolled_back(&self) -> Option<RolledBack> {
+        self.shared.rolled_back.get().copied()
+    }
+
+    /// Whether the database is behind a head that was signed, or contradicts it.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn lost(&self, told: &chancery_tlog::Head) -> Result<Option<RolledBack>, DbError> {
+        epoch::lost(&self.shared.db, told).await
+    }
+
+    /// Holds the database against a head that was signed, and decides nothing any more if it is behind it.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn hold_against(&self, told: &chancery_tlog::Head) -> Result<Option<RolledBack>, DbError> {
+        let lost = self.lost(told).await?;
+        if let Some(why) = lost {
+            let _earlier = self.shared.rolled_back.set(why);
+        }
+        Ok(lost)
+    }
+
     fn office(&self) -> Option<Office> {
         self.shared.jobs.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -154,6 +186,9 @@ impl Store {
     /// # Errors
     /// A database that fails.
     pub async fn standing(&self) -> Result<Option<Standing>, DbError> {
+        if self.rolled_back().is_some() {
+            return Ok(None);
+        }
         let Some(fence) = self.office().filter(|office| !office.jobs.is_closed()).map(|office| office.fence) else {
             return Ok(None);
         };
@@ -342,6 +377,24 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<LogEntry>, DbError> {
         log::before(&self.shared.db, position, action.map(Action::as_str), limit).await
+    }
+
+    /// The log of an earlier epoch, from a position on, in order, at most `limit`.
+    pub async fn past_log_from(&self, epoch: u64, position: u64, limit: u32) -> Result<Vec<LogEntry>, DbError> {
+        log::past_from(&self.shared.db, epoch, position, limit).await
+    }
+
+    /// The earlier epochs whose logs are here.
+    pub async fn past_epochs(&self) -> Result<Vec<u64>, DbError> {
+        log::past_epochs(&self.shared.db).await
+    }
+
+    /// Copies a SQLite database, as of its last commit, into a file that is not there yet; `false` for another database.
+    ///
+    /// # Errors
+    /// A database that fails, a file that cannot be made.
+    pub async fn copy_to(&self, file: &std::path::Path) -> Result<bool, DbError> {
+        self.shared.db.copy_to(file).await
     }
 
     /// The log's tree: how many entries, and what they hash to.

@@ -63,6 +63,7 @@ impl Decision for Revoke {
                 Some(n) => read_for_update(batch, "n = $1", n.into()).await?.ok_or(Refused::NoRevocation)?,
                 None => {
                     let entry = NewEntry {
+                        id: None,
                         target: target.clone(),
                         effect: self.effect,
                         reason: self.reason,
@@ -157,6 +158,7 @@ pub(super) async fn suspend_fork(
     presented: Serial,
 ) -> Result<Revocation, Undecided> {
     let entry = NewEntry {
+        id: None,
         target: Target::Lineage(lineage),
         effect: Effect::Suspend,
         reason: Reason::KeyCompromise,
@@ -167,20 +169,25 @@ pub(super) async fn suspend_fork(
     Ok((&enter(batch, &Cause::ISSUER, entry).await?).into())
 }
 
-struct NewEntry {
-    target: Target,
-    effect: Effect,
-    reason: Reason,
-    comment: String,
-    cascade: bool,
+/// What is to be entered.
+pub(super) struct NewEntry {
+    /// `None`: a new one.
+    pub(super) id: Option<RevocationId>,
+    pub(super) target: Target,
+    pub(super) effect: Effect,
+    pub(super) reason: Reason,
+    pub(super) comment: String,
+    pub(super) cascade: bool,
     /// `None`: its own position.
-    fence: Option<u64>,
+    pub(super) fence: Option<u64>,
 }
 
-async fn enter(batch: &mut Batch<'_>, cause: &Cause, entry: NewEntry) -> Result<RevocationView, Undecided> {
-    let NewEntry { target, effect, reason, comment, cascade, fence } = entry;
+/// Enters it, as the next of the sequence.
+pub(super) async fn enter(batch: &mut Batch<'_>, cause: &Cause, entry: NewEntry) -> Result<RevocationView, Undecided> {
+    let NewEntry { id, target, effect, reason, comment, cascade, fence } = entry;
     let millis = u64::try_from(batch.at().unix_millis()).unwrap_or(0);
-    let id = RevocationId::new(uuid::Builder::from_unix_timestamp_millis(millis, &batch.random()?).into_uuid());
+    let new = RevocationId::new(uuid::Builder::from_unix_timestamp_millis(millis, &batch.random()?).into_uuid());
+    let id = id.unwrap_or(new);
     let log_index = batch.log_size();
     let view = RevocationView {
         id,
@@ -296,8 +303,9 @@ pub(super) async fn read(db: &Db, id: RevocationId) -> Result<Option<RevocationV
 
 /// Reads the entries in force into memory, but for those that are forgotten.
 pub(super) async fn load(db: &Db, memory: &mut Memory) -> Result<(), DbError> {
-    let sql = "SELECT document FROM revocation WHERE resumed_n IS NULL \
-               AND (effect <> 'revoke' OR n > (SELECT floor FROM head)) ORDER BY n";
+    // Those of an earlier epoch are below the floor of this one, and are still held against who rejoins.
+    let sql = "SELECT r.document FROM revocation r LEFT JOIN feed_entry f ON f.n = r.n CROSS JOIN head h \
+               WHERE r.resumed_n IS NULL AND (r.effect <> 'revoke' OR r.n > h.floor OR f.epoch < h.epoch) ORDER BY r.n";
     for row in db.rows(sql, vec![]).await? {
         let entry = Revocation::from(&view(&row)?);
         let target = entry.target.clone();

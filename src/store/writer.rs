@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +11,7 @@ use tokio::time::{Instant, interval_at};
 use super::batch::{Batch, Lineages, Wanted};
 use super::db::{Db, DbError};
 use super::decision::{CommitError, Committed, Decision, Rank, Refused, Undecided};
+use super::epoch::RolledBack;
 use super::head::Head;
 use super::lease::{self, Lease};
 use super::state::State;
@@ -24,6 +25,7 @@ pub(super) struct Writer {
     pub(super) random: Arc<dyn SecureRandom + Send + Sync>,
     pub(super) lease: Lease,
     pub(super) jobs: mpsc::Receiver<Box<dyn Job>>,
+    pub(super) rolled_back: Arc<OnceLock<RolledBack>>,
 }
 
 /// Why a writer stopped.
@@ -116,6 +118,7 @@ impl Writer {
             Failure::Stopped(Stopped::Unknown(error)) => {
                 (CommitError::Unknown(error.clone()), Err(Failure::Stopped(Stopped::Unknown(error))))
             }
+            Failure::RolledBack(why) => (CommitError::RolledBack(why), Ok(())),
             Failure::Stopped(stopped) => (CommitError::NotWriting, Err(Failure::Stopped(stopped))),
         };
         jobs.iter_mut().for_each(|job| job.fail(&error));
@@ -125,6 +128,9 @@ impl Writer {
     /// Nearly all renewals find their lineage as the certificate shown says, so that is written without a look, and the
     /// UPDATE tells. Where one does not, all is decided again from the rows.
     async fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        if let Some(why) = self.rolled_back.get() {
+            return Err(Failure::RolledBack(*why));
+        }
         if !self.attempt(jobs, Lineages::Expected).await? {
             self.attempt(jobs, Lineages::Read).await?;
         }
@@ -136,6 +142,14 @@ impl Writer {
         let now = self.clock.now();
         let begun = Batch::begin(&self.db, &self.state, &*self.random, self.lease.fence, now, lineages).await?;
         let mut batch = begun.ok_or(Failure::Stopped(Stopped::LeaseLost))?;
+        // Under our fence nobody else moves the head: what it has not, the database lost.
+        let (told, found) = (self.state.position(), batch.head().position());
+        if told != found {
+            batch.abandon().await?;
+            let why = *self.rolled_back.get_or_init(|| RolledBack { told, found });
+            tracing::error!(%why, "the database is rolled back; nothing is decided any more");
+            return Err(Failure::RolledBack(why));
+        }
         let certificates = jobs.partition_point(|job| job.rank() < Rank::Certificate);
         let (first, rest) = jobs.split_at_mut(certificates);
         for job in first {
@@ -189,6 +203,8 @@ impl Writer {
 enum Failure {
     /// Before its commit: nothing of it is there.
     Before(Arc<DbError>),
+    /// Nor will there be, until the database is restored.
+    RolledBack(RolledBack),
     /// And there will be no other.
     Stopped(Stopped),
 }

@@ -35,6 +35,7 @@ macro_rules! conformance {
     )+};
 }
 
+mod agreement;
 mod crash;
 mod issuing;
 mod kept;

@@ -1,15 +1,23 @@
 //! The feed, read as a verifier reads it: every line chained, every head signed.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chancery::config::Config;
+use chancery::store::{Cause, Revoke};
 use chancery_api::{FeedEntry, FeedSnapshot};
+use chancery_identity::{Effect, Reason, Target};
 use chancery_tlog::{Chained, Head};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::json;
+use futures_util::StreamExt as _;
+use sqlx::Connection as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
-use crate::fixture::{Held, Issuer};
+use crate::fixture::{Held, Issuer, Key, problem};
 
 /// A reader of the feed over HTTP/1.1 that believes nothing.
 struct Reader {
@@ -21,6 +29,9 @@ struct Reader {
     standing_left: u64,
     entries: Vec<FeedEntry>,
     events: Vec<String>,
+    /// All that was read, as `curl` would have written it.
+    captured: String,
+    epoch: u64,
 }
 
 impl Reader {
@@ -49,6 +60,8 @@ impl Reader {
             standing_left: 0,
             entries: Vec::new(),
             events: Vec::new(),
+            captured: String::new(),
+            epoch: 1,
         };
         (status, reader)
     }
@@ -64,6 +77,10 @@ impl Reader {
         let (mut name, mut id, mut data) = (String::new(), None, Vec::new());
         loop {
             let line = self.lines.next_line().await.ok()??;
+            let of_http = line.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !of_http {
+                self.captured.push_str(&format!("{line}\n"));
+            }
             if let Some(rest) = line.strip_prefix("event: ") {
                 name = rest.to_owned();
             } else if let Some(rest) = line.strip_prefix("id: ") {
@@ -72,6 +89,7 @@ impl Reader {
                 data.push(rest.to_owned());
             } else if line.is_empty() && !name.is_empty() {
                 self.events.push(name.clone());
+                self.captured.push('\n');
                 return Some((name, data.join("\n"), id));
             }
             // What is left is HTTP's chunk sizes.
@@ -87,12 +105,13 @@ impl Reader {
                 "snapshot" => {
                     let snapshot: FeedSnapshot = serde_json::from_str(&data).unwrap();
                     self.standing_left = snapshot.standing;
-                    assert_eq!(snapshot.floor, 0);
-                    self.chain = Some(Chained::start(0));
+                    self.epoch = snapshot.epoch;
+                    // Nothing is forgotten in a story: an epoch begins here.
+                    self.chain = Some(Chained::start(snapshot.floor));
                 }
                 "entry" => {
                     let entry: FeedEntry = serde_json::from_str(&data).unwrap();
-                    assert_eq!(id.unwrap(), format!("1.{}", entry.n()));
+                    assert_eq!(id.unwrap(), format!("{}.{}", self.epoch, entry.n()));
                     if self.standing_left > 0 {
                         self.standing_left -= 1;
                         self.standing = self.standing.then(chancery::store::SHA256, data.as_bytes());
@@ -168,7 +187,7 @@ async fn a_feed_ends_with_its_reader() {
     // A stop does not wait for streams that never end.
     let stopping = std::time::Instant::now();
     issuer.stop().await;
-    assert!(stopping.elapsed() < std::time::Duration::from_secs(2), "{:?}", stopping.elapsed());
+    assert!(stopping.elapsed() < Duration::from_secs(2), "{:?}", stopping.elapsed());
     while other.head().await.is_some() {}
 }
 
@@ -190,4 +209,203 @@ async fn a_restart_goes_on_where_a_reader_was() {
     }
     assert!(!reader.events.contains(&"snapshot".to_owned()) && before.is_behind(&now), "{:?}", reader.events);
     issuer.stop().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_entries_at_once_reach_whoever_reads_and_shed_whoever_does_not() {
+    let issuer = Issuer::start().await;
+    let crm = issuer.service("crm").await;
+    let mut reader = Reader::open(&issuer, &crm, "").await;
+    reader.head().await.unwrap();
+    let feed = issuer.server.issuer().feed().clone();
+    let mut idle = Box::pin(feed.connect(None).unwrap());
+    idle.next().await.unwrap().unwrap();
+
+    let began = std::time::Instant::now();
+    let bursts = (0..100).map(|burst| {
+        let targets = (0..100).map(|one| Target::Serial(format!("41{:030x}", burst * 100 + one).parse().unwrap()));
+        let (effect, reason, comment) = (Effect::Revoke, Reason::Unspecified, String::new());
+        let targets = targets.collect();
+        let revoke = Revoke { cause: Cause::ISSUER, targets, effect, reason, comment, cascade: true };
+        issuer.server.issuer().store().commit(revoke)
+    });
+    futures_util::future::join_all(bursts).await;
+    while reader.head().await.unwrap().revocation.n < 10_000 {}
+    assert_eq!(reader.entries.len(), 10_000);
+    println!("10,000 entries told in {:?}", began.elapsed());
+    // One head each, so that many are missed by whoever takes none.
+    let mut heads = feed.heads();
+    for n in 10_001..10_080 {
+        let target = Target::Serial(format!("42{n:030x}").parse().unwrap());
+        let (effect, reason, comment) = (Effect::Revoke, Reason::Unspecified, String::new());
+        let revoke = Revoke { cause: Cause::ISSUER, targets: vec![target], effect, reason, comment, cascade: true };
+        issuer.server.issuer().store().commit(revoke).await.unwrap();
+        heads.wait_for(|beat| beat.as_ref().is_some_and(|beat| beat.head.revocation.n >= n)).await.unwrap();
+    }
+    while reader.head().await.unwrap().revocation.n < 10_079 {}
+    // The other one took nothing meanwhile: what was begun is finished, and then it ends.
+    let mut rest = 0;
+    while let Some(bytes) = idle.next().await {
+        bytes.unwrap();
+        rest += 1;
+    }
+    assert!(rest < 70, "{rest}");
+}
+
+#[tokio::test]
+async fn an_issuer_that_lost_its_database_to_another_says_nothing() {
+    let issuer = Issuer::start().await;
+    let crm = issuer.service("crm").await;
+    let mut reader = Reader::open(&issuer, &crm, "").await;
+    reader.head().await.unwrap();
+    tamper(issuer.config(), "UPDATE head SET lease_fence = lease_fence + 1").await;
+    // One may be on its way.
+    let mut heads = 0;
+    while tokio::time::timeout(Duration::from_secs(3), reader.head()).await.is_ok() {
+        heads += 1;
+        assert!(heads < 3);
+    }
+    // Nor is anybody who comes now told an old head as if it were new.
+    let mut late = Reader::open(&issuer, &crm, "").await;
+    assert!(tokio::time::timeout(Duration::from_secs(2), late.head()).await.is_err());
+    tamper(issuer.config(), "UPDATE head SET lease_fence = lease_fence - 1").await;
+    reader.head().await.unwrap();
+    late.head().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restored_backup_is_found_out_and_gone_on_from_in_a_new_epoch() {
+    let issuer = Issuer::start().await;
+    let (crm, bot) = (issuer.service("crm").await, issuer.joined("invoice-bot", &[]).await);
+    let backup = issuer.config().data_dir.join("backup.db");
+    let done = chancery(issuer.config(), &["db", "backup", backup.to_str().unwrap()]);
+    assert!(done.contains("backup.db"), "{done}");
+    // What the backup does not have: an instance, and a suspension.
+    let late = issuer.joined("late-bot", &[]).await;
+    issuer.revoke(json!({"targets": ["agent:invoice-bot"], "effect": "suspend"})).await;
+    let mut reader = Reader::open(&issuer, &crm, "").await;
+    let told = reader.head().await.unwrap();
+    let capture = issuer.config().data_dir.join("feed.txt");
+    std::fs::write(&capture, &reader.captured).unwrap();
+
+    let issuer = issuer.restart(async |config| put_back(config, &backup)).await;
+    let refused = |error| problem(error).code;
+    assert_eq!(refused(issuer.admin.get::<serde_json::Value>("/readyz").await.err().unwrap()), "rolled-back");
+    issuer.admin.get::<serde_json::Value>("/v1/admin/agents/invoice-bot").await.unwrap();
+    let stop = json!({"targets": ["agent:invoice-bot"], "effect": "suspend"});
+    let stopped = issuer.admin.post::<serde_json::Value>("/v1/admin/revocations", &stop).await;
+    assert_eq!(refused(stopped.err().unwrap()), "rolled-back");
+    assert!(issuer.server.issuer().feed().newest().is_none());
+    // Nobody else is served: there is no certificate to serve by.
+    assert!(tokio::net::TcpStream::connect(issuer.server.api()).await.is_err());
+
+    let issuer = issuer
+        .restart(async |config| {
+            let capture = capture.to_str().unwrap();
+            let look = chancery(config, &["db", "restore", "--new-epoch", "--import", capture, "--dry-run"]);
+            assert!(look.contains("would restore") && look.contains("1 entries"), "{look}");
+            let done = chancery(config, &["db", "restore", "--new-epoch", "--import", capture, "--yes"]);
+            assert!(done.starts_with("epoch 2 begins above revocation 1"), "{done}");
+        })
+        .await;
+    issuer.client(None).get::<serde_json::Value>("/readyz").await.unwrap();
+    // Certificates of before are refused, and the old authority is on the root's CRL.
+    assert_eq!(refused(issuer.client(Some(&crm)).get::<serde_json::Value>("/v1/whoami").await.err().unwrap()), "certificate-revoked");
+    // Who is known rejoins; who was suspended since stays out; who is not known attests anew.
+    let key = Key::draw();
+    let evidence = issuer.signed("rejoin", "crm", &crm.issued.chain_pem, &crm.key, &key).await;
+    let crm = issuer.attest_by(evidence, key).await.unwrap();
+    let key = Key::draw();
+    let evidence = issuer.signed("rejoin", "invoice-bot", &bot.issued.chain_pem, &bot.key, &key).await;
+    let refused = issuer.attest_by(evidence, key).await.err().unwrap();
+    assert_eq!(refused.code, "suspended", "{}", refused.detail);
+    let key = Key::draw();
+    let evidence = issuer.signed("rejoin", "late-bot", &late.issued.chain_pem, &late.key, &key).await;
+    assert_eq!(issuer.attest_by(evidence, key).await.err().unwrap().code, "evidence-refused");
+
+    let after = format!("?epoch={}&after={}", told.epoch, told.revocation.n);
+    let mut reader = Reader::open(&issuer, &crm, &after).await;
+    let head = reader.head().await.unwrap();
+    assert!(told.is_behind(&head) && head.epoch == 2 && head.floor.n == told.revocation.n, "{head:?}");
+    assert_eq!(reader.events[1], "snapshot");
+    let verified = chancery(issuer.config(), &["log", "verify"]);
+    assert!(verified.starts_with("the log is whole and lawful"), "{verified}");
+}
+
+#[tokio::test]
+async fn a_head_that_a_verifier_shows_finds_out_a_restored_backup() {
+    let issuer = Issuer::start().await;
+    let backup = issuer.config().data_dir.join("backup.db");
+    chancery(issuer.config(), &["db", "backup", backup.to_str().unwrap()]);
+    issuer.agent("late-bot", &[]).await;
+    let mut heads = issuer.server.issuer().feed().heads();
+    let size = issuer.server.issuer().store().state().position().log_size;
+    let told = heads.wait_for(|beat| beat.as_ref().is_some_and(|beat| beat.head.tree.size >= size)).await.unwrap().clone();
+    let note = told.unwrap().note.clone();
+    issuer.server.issuer().shown(&note).await.unwrap();
+    // The head beside the database is lost as well.
+    let issuer = issuer
+        .restart(async |config| {
+            put_back(config, &backup);
+            std::fs::remove_file(config.data_dir.join("head")).unwrap();
+        })
+        .await;
+    let mut forged = note.clone();
+    forged = forged.replacen("revocation 0", "revocation 9", 1);
+    assert_eq!(issuer.server.issuer().shown(&forged).await.err().unwrap().code().as_str(), "invalid");
+    issuer.client(None).get::<serde_json::Value>("/readyz").await.unwrap();
+    assert_eq!(issuer.server.issuer().shown(&note).await.err().unwrap().code().as_str(), "rolled-back");
+    let refused = issuer.client(None).get::<serde_json::Value>("/readyz").await.err().unwrap();
+    assert_eq!(problem(refused).code, "rolled-back");
+}
+
+#[tokio::test]
+async fn the_log_is_read_by_its_tiles() {
+    let issuer = Issuer::start().await;
+    issuer.agent("invoice-bot", &[]).await;
+    let size = issuer.server.issuer().store().state().position().log_size;
+    let mut heads = issuer.server.issuer().feed().heads();
+    heads.wait_for(|beat| beat.as_ref().is_some_and(|beat| beat.head.tree.size >= size)).await.unwrap();
+    let checkpoint = String::from_utf8(issuer.raw("/log/checkpoint").await.unwrap()).unwrap();
+    let lines: Vec<&str> = checkpoint.lines().collect();
+    assert_eq!(lines[0], "dev.invalid/log/1");
+    let size: u64 = lines[1].parse().unwrap();
+    let tile = issuer.raw(&format!("/log/tile/0/000.p/{size}")).await.unwrap();
+    let hashes: Vec<_> = tile.chunks(32).map(|hash| chancery_tlog::Hash(hash.try_into().unwrap())).collect();
+    let root = chancery_tlog::root_from_tiles(chancery::store::SHA256, size, |_| Ok::<_, ()>(hashes.clone())).unwrap();
+    assert_eq!(root.to_string(), lines[2]);
+    let entries = issuer.raw(&format!("/log/tile/entries/000.p/{size}")).await.unwrap();
+    assert_eq!(entries.len() as u64, size * 34);
+    for none in ["0/000", "0/x001/000", "9/000", "0/000.p/0", "../head"] {
+        assert!(issuer.raw(&format!("/log/tile/{none}")).await.is_none(), "{none}");
+    }
+}
+
+/// Puts a backup in the place of the database.
+fn put_back(config: &Config, backup: &Path) {
+    let database = config.data_dir.join("chancery.db");
+    // A file of its own: the old one may still be open.
+    for file in ["chancery.db", "chancery.db-wal", "chancery.db-shm"] {
+        let _ = std::fs::remove_file(config.data_dir.join(file));
+    }
+    std::fs::copy(backup, database).unwrap();
+}
+
+/// Runs SQL behind the issuer's back.
+async fn tamper(config: &Config, sql: &'static str) {
+    let mut connection = sqlx::SqliteConnection::connect(&config.database_url()).await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// What the command line says about the issuer's database.
+fn chancery(config: &Config, words: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
+    command.args(words).args(["--database", &config.database_url()]);
+    if words.contains(&"restore") {
+        command.arg("--head").arg(config.data_dir.join("head"));
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }

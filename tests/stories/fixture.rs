@@ -110,6 +110,25 @@ impl Issuer {
         Self { server, admin, clock, config, folder }
     }
 
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What a path answers to anybody, as it comes; `None` for a refusal.
+    pub(crate) async fn raw(&self, path: &str) -> Option<Vec<u8>> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let tcp = tokio::net::TcpStream::connect(self.server.api()).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let config = Arc::new(self.tls(None, b"http/1.1"));
+        let mut tls = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        tls.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        tls.read_to_end(&mut answer).await.unwrap();
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        answer.starts_with(b"HTTP/1.1 200").then(|| answer[end + 4..].to_vec())
+    }
+
     pub(crate) async fn stop(self) {
         self.server.stop().await;
     }

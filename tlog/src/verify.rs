@@ -224,9 +224,10 @@ impl Audit {
     }
 
     fn renewal(&mut self, index: u64, previous: Serial, certificate: &Certificate) {
-        let hidden = self.hidden;
+        // An epoch above the first renews what an earlier one issued, too.
+        let complete = self.hidden == 0 && self.epoch.is_none_or(|epoch| epoch == 1);
         let Some(earlier) = self.issued.get_mut(&previous) else {
-            if hidden == 0 {
+            if complete {
                 self.find(Finding::NoPrevious { index, previous });
             }
             return;
