@@ -25,7 +25,9 @@ use crate::issuance::{self, Issuance, Outcome, Wish, renew_after, spread};
 use crate::random::Random;
 use crate::refusal::{Code, Refusal};
 use crate::registry::{self, FirstToken, Registry};
-use crate::revocation::{Crls, Feed, Herald, KeptHead, Ocsp, PublishError, Publisher, Revocations, Verifiers, open_head};
+use crate::revocation::{
+    Crls, Feed, Herald, KeptHead, Ocsp, PublishError, Publisher, Revocations, Verifiers, open_head,
+};
 use crate::store::{Committed, DbError, Registered, Store};
 
 /// One running issuer, without its sockets.

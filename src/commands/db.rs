@@ -66,7 +66,8 @@ impl Backup {
     async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
         let url = self.database.url(context)?;
         let postgres = || {
-            Failure::here("the database is PostgreSQL's: its own tools copy it").fix("pg_dump --format=custom --file=FILE URL")
+            Failure::here("the database is PostgreSQL's: its own tools copy it")
+                .fix("pg_dump --format=custom --file=FILE URL")
         };
         if !url.starts_with("sqlite:") {
             return Err(postgres());

@@ -63,7 +63,8 @@ impl Restore {
         let mut told = KeptHead::at(head.clone()).read(root.trust_domain(), root.der()).map_err(Failure::here)?;
         let mut import = BTreeMap::new();
         for file in &self.import {
-            let text = std::fs::read_to_string(file).map_err(|error| Failure::here(format!("{}: {error}", file.display())))?;
+            let text =
+                std::fs::read_to_string(file).map_err(|error| Failure::here(format!("{}: {error}", file.display())))?;
             let capture = Capture::read(&text, root.trust_domain(), root.der())
                 .map_err(|why| Failure::here(format!("{}: {why}", file.display())))?;
             if told.as_ref().is_none_or(|told| told.is_behind(&capture.head)) {
@@ -83,10 +84,10 @@ impl Restore {
         };
         let position = store.state().position();
         let tree = store.tree().await.map_err(Failure::here)?;
-        let kept = told.map_or(
-            LastHead { epoch: position.epoch, n: position.n, root: tree.root, size: tree.size },
-            |told| LastHead { epoch: told.epoch, n: told.revocation.n, root: told.tree.root, size: told.tree.size },
-        );
+        let kept = told
+            .map_or(LastHead { epoch: position.epoch, n: position.n, root: tree.root, size: tree.size }, |told| {
+                LastHead { epoch: told.epoch, n: told.revocation.n, root: told.tree.root, size: told.tree.size }
+            });
         let plan = format!(
             "{why}\n  a new epoch begins: a new log, new issuing authorities; every certificate, join token and API token is \
              void\n  {} entries of the files given are entered again where the database lacks them",
@@ -139,7 +140,8 @@ impl Capture {
         let (mut lines, mut counted) = (Vec::new(), None);
         for event in text.split("\n\n") {
             let field = |name: &'static str| event.lines().filter_map(move |line| line.strip_prefix(name));
-            let data = || field("data:").map(|data| data.strip_prefix(' ').unwrap_or(data)).collect::<Vec<_>>().join("\n");
+            let data =
+                || field("data:").map(|data| data.strip_prefix(' ').unwrap_or(data)).collect::<Vec<_>>().join("\n");
             match field("event:").next().map(str::trim) {
                 Some("head-key") => {
                     keys.push(CertificateDer::from_pem_slice(data().as_bytes()).map_err(|error| error.to_string())?);
@@ -153,7 +155,8 @@ impl Capture {
                 Some("entry") => lines.push(data()),
                 Some("head") => {
                     let snapshot = begun.as_ref().ok_or("it does not begin with a snapshot")?;
-                    let head = open_head(&format!("{}\n", data()), &keys, trust_domain, root).map_err(|e| e.to_string())?;
+                    let head =
+                        open_head(&format!("{}\n", data()), &keys, trust_domain, root).map_err(|e| e.to_string())?;
                     let (_, chain) = counted.take().map_or_else(|| begin(snapshot, &lines, &head), Ok)?;
                     let chain = go_on(chain, &lines, snapshot.standing)?;
                     if chain != head.revocation {

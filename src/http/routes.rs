@@ -22,8 +22,8 @@ use super::authorize::{Gate, authorize};
 use super::openapi::Doc;
 use super::{
     admins, agents, api_tokens, attest, authorities, bundle, certificates, feed, first_administrator, health,
-    instances, join_tokens, log, ocsp, openapi, problems, published, revocations, services, systems, tiles,
-    verifiers, whoami,
+    instances, join_tokens, log, ocsp, openapi, problems, published, revocations, services, systems, tiles, verifiers,
+    whoami,
 };
 
 /// One row of the table.

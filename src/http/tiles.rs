@@ -25,10 +25,7 @@ pub(super) async fn checkpoint(State(app): State<App>) -> Result<Response<Body>,
 }
 
 /// Hashes, or with `entries` in the place of a level the entries themselves: commitments.
-pub(super) async fn tile(
-    State(app): State<App>,
-    Segment(place): Segment<String>,
-) -> Result<Response<Body>, Refusal> {
+pub(super) async fn tile(State(app): State<App>, Segment(place): Segment<String>) -> Result<Response<Body>, Refusal> {
     // Only what a signed head covers: what is behind it may still be anything.
     let size = app.feed().newest().ok_or_else(unsigned)?.head.tree.size;
     let path = format!("tile/{place}");

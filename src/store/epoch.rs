@@ -5,7 +5,9 @@ use std::fmt;
 
 use chancery_api::{AuthorityKind, RevocationState, RevocationView};
 use chancery_identity::{Effect, KeyId, Reason, Revocation, RevocationId, Target};
-use chancery_tlog::{Chained, Decision as Logged, Hash, Head as Told, LastHead, LogRestarted, ProveError, root_from_tiles};
+use chancery_tlog::{
+    Chained, Decision as Logged, Hash, Head as Told, LastHead, LogRestarted, ProveError, root_from_tiles,
+};
 
 use super::batch::Batch;
 use super::db::{Db, DbError};

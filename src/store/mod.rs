@@ -108,7 +108,9 @@ impl Store {
         let db = Db::open(url).await?;
         db.check_migrations().await?;
         let state = Arc::new(State::new(Memory::load(&db).await?));
-        Ok(Self { shared: Arc::new(Shared { db, state, clock, random, jobs: RwLock::default(), rolled_back: Arc::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared { db, state, clock, random, jobs: RwLock::default(), rolled_back: Arc::default() }),
+        })
     }
 
     /// Waits until no other issuer writes to the database, reads what they wrote, and writes from then on.

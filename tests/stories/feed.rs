@@ -10,10 +10,10 @@ use chancery::store::{Cause, Revoke};
 use chancery_api::{FeedEntry, FeedSnapshot};
 use chancery_identity::{Effect, Reason, Target};
 use chancery_tlog::{Chained, Head};
+use futures_util::StreamExt as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::json;
-use futures_util::StreamExt as _;
 use sqlx::Connection as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
@@ -310,7 +310,10 @@ async fn a_restored_backup_is_found_out_and_gone_on_from_in_a_new_epoch() {
         .await;
     issuer.client(None).get::<serde_json::Value>("/readyz").await.unwrap();
     // Certificates of before are refused, and the old authority is on the root's CRL.
-    assert_eq!(refused(issuer.client(Some(&crm)).get::<serde_json::Value>("/v1/whoami").await.err().unwrap()), "certificate-revoked");
+    assert_eq!(
+        refused(issuer.client(Some(&crm)).get::<serde_json::Value>("/v1/whoami").await.err().unwrap()),
+        "certificate-revoked"
+    );
     // Who is known rejoins; who was suspended since stays out; who is not known attests anew.
     let key = Key::draw();
     let evidence = issuer.signed("rejoin", "crm", &crm.issued.chain_pem, &crm.key, &key).await;
@@ -340,7 +343,8 @@ async fn a_head_that_a_verifier_shows_finds_out_a_restored_backup() {
     issuer.agent("late-bot", &[]).await;
     let mut heads = issuer.server.issuer().feed().heads();
     let size = issuer.server.issuer().store().state().position().log_size;
-    let told = heads.wait_for(|beat| beat.as_ref().is_some_and(|beat| beat.head.tree.size >= size)).await.unwrap().clone();
+    let told =
+        heads.wait_for(|beat| beat.as_ref().is_some_and(|beat| beat.head.tree.size >= size)).await.unwrap().clone();
     let note = told.unwrap().note.clone();
     issuer.server.issuer().shown(&note).await.unwrap();
     // The head beside the database is lost as well.
