@@ -78,7 +78,7 @@ async fn measure(options: &Options, folder: &Path) -> anyhow::Result<Map<String,
     let p99 = |driven: &[Driven<usize>]| median(driven.iter().map(|one| one.p99_ms));
     let bytes = signed.first().and_then(|one| one.outputs.first()).copied().unwrap_or(0);
     let (kept_per_s, signed_per_s) = (per_s(&kept), per_s(&signed));
-    let alone_per_s = median(alone.into_iter());
+    let alone_per_s = median(alone);
     row("answers kept, no nonce", &[(kept_per_s, "/s"), (p99(&kept), "ms p99")]);
     row("answers signed, with nonce", &[(signed_per_s, "/s"), (p99(&signed), "ms p99")]);
     row("ECDSA P-256 alone", &[(alone_per_s, "/s"), (processors() as f64, "processors")]);
@@ -129,7 +129,8 @@ fn sign_alone(count: usize) -> anyhow::Result<f64> {
     let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &rng)
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     let watch = Watch::process();
-    in_parallel(&vec![(); count], |()| Ok(key.sign(&rng, &[7; 220]).map_err(|_| anyhow::anyhow!("no signature"))?))?;
+    let sign = |&(): &()| key.sign(&rng, &[7; 220]).map_err(|_| anyhow::anyhow!("no signature"));
+    in_parallel(&vec![(); count], sign)?;
     Ok(watch.stop(count).per_s())
 }
 

@@ -45,9 +45,9 @@ impl Issuer {
     pub(crate) async fn find(global: &Global, output: Output) -> Result<Self, Failure> {
         let (client, login) = match Route::find(global)? {
             Route::Socket(path) => (Client::over_unix_socket(path), None),
-            Route::Token { url, pin, token } => (pinned_issuer(&url, pin).await?.with_token(&token)?, None),
+            Route::Token { url, pin, token } => (Box::pin(pinned_issuer(&url, pin)).await?.with_token(&token)?, None),
             Route::Login(folder) => {
-                let identity = login::resume(&folder, global.timeout).await?;
+                let identity = Box::pin(login::resume(&folder, global.timeout)).await?;
                 (identity.issuer()?, Some(identity))
             }
         };

@@ -101,7 +101,7 @@ impl Authz {
                 _ = interrupt.recv() => {}
             }
         };
-        serve.run(context, stop).await
+        Box::pin(serve.run(context, stop)).await
     }
 }
 
