@@ -1,5 +1,6 @@
 //! Following the feed: connections, what is handed on, kept and acknowledged.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use chancery_api::client::with_query;
@@ -67,11 +68,13 @@ impl Keeper {
         let client = self.issuer().map_err(|error| FeedLost::Here(error.explain()))?.with_timeout(ANSWER_MAX);
         let mut stream = client.stream(&path).await?;
         let mut saved_at = self.clock.now();
+        // Goes on from chunk to chunk: a heartbeat is no answer to it.
+        let mut behind = pin!(self.verifiers.behind(|| self.known_number()));
         loop {
             let chunk = tokio::select! {
                 chunk = timeout(SILENCE_MAX, stream.chunk()) => chunk.map_err(|_| FeedLost::Silent)??,
                 changed = held.changed() => return changed.map_err(|_| FeedLost::Ended),
-                () = self.verifiers.behind(|| self.known_number()) => return Err(FeedLost::Behind),
+                () = behind.as_mut() => return Err(FeedLost::Behind),
             };
             let bytes = chunk.ok_or(FeedLost::Ended)?;
             let now = self.clock.now();

@@ -288,6 +288,20 @@ async fn a_feed_that_lies_is_refused_said_and_left_behind() {
     }
 }
 
+/// A feed whose heads come and do not bring what the issuer knew: it is asked for anew.
+#[tokio::test]
+async fn a_verifier_that_is_behind_asks_anew() {
+    let taught = Taught::start("behind").await;
+    let wiser = taught.issuer.world.ca.agent("visitor").grant(|grant| grant.seen = 1).issue().chain;
+    let judge = || taught.verifier.client(&wiser, taught.verifier.now()).map(|_| ());
+    assert!(matches!(judge(), Err(Denial::Behind { .. })));
+    taught.until(|status| status.health.as_ref().is_some_and(|health| health.reconnects > 0)).await;
+    assert!(taught.verifier.status().behind >= 1);
+    let n = taught.issuer.feed(|feed| feed.add("agent:else", Effect::Suspend));
+    taught.issuer.acknowledged(n).await;
+    assert_eq!(judge(), Ok(()));
+}
+
 #[tokio::test]
 async fn an_issuer_that_is_away_is_no_reason_not_to_start() {
     let mut taught = Taught::start("away").await;
