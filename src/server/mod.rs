@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::AuthorityKind;
+use chancery_identity::Timestamp;
 use chancery_verifier::Verifier;
 use ring::rand::SystemRandom;
 use tokio::net::{TcpListener, UnixListener};
@@ -21,7 +22,7 @@ use crate::http::{self, Rates};
 use crate::issuer::{Issuer, StartError};
 use crate::refusal::Refusal;
 use crate::revocation::{KeptError, KeptHead};
-use crate::store::{DbError, Forget, Purge, Stopped, Store, Writing};
+use crate::store::{CommitError, DbError, Forget, Purge, Stopped, Store, Writing};
 
 use own::{IssuerClock, Own};
 
@@ -163,7 +164,7 @@ async fn forget(issuer: Arc<Issuer>) {
     loop {
         tokio::time::sleep(FORGETTING).await;
         let ended_before = issuer.now() - issuer.config().ttl.rejoin_within;
-        let purged = issuer.store().commit(Purge { ended_before }).await.map(drop);
+        let purged = purge(issuer.store(), ended_before).await;
         // An entry is held against who rejoins, too.
         let forgotten = issuer.store().commit(Forget { at: ended_before }).await.map(drop);
         if let Err(error) = purged.and(forgotten) {
@@ -180,6 +181,17 @@ async fn void_first_token(issuer: Arc<Issuer>) {
     let Some(token) = issuer.first_token() else { return };
     while !issuer.registry().void_first_token(token, issuer.now()) {
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// In short commits, so that nobody waits long for the writer.
+async fn purge(store: &Store, ended_before: Timestamp) -> Result<(), CommitError> {
+    let mut after = None;
+    loop {
+        after = store.commit(Purge { ended_before, after }).await?.into_reply().next;
+        if after.is_none() {
+            return Ok(());
+        }
     }
 }
 

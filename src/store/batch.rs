@@ -26,6 +26,8 @@ pub struct Batch<'a> {
     touched: bool,
     lineages_are: Lineages,
     doubted: bool,
+    /// Of these agents no more instances live than this: what ends is counted out when it matters, not before.
+    pub(super) instances: &'a mut HashMap<Name, u64>,
     state: &'a State,
     random: &'a (dyn SecureRandom + Send + Sync),
     head: Head,
@@ -59,10 +61,13 @@ pub(super) enum Lineages {
 pub struct Wanted {
     pub(super) lineages: HashSet<Lineage>,
     pub(super) keys: HashSet<[u8; 32]>,
+    /// Evidence that is good once.
     pub(super) evidence: HashSet<[u8; 32]>,
     pub(super) join_tokens: HashSet<JoinTokenId>,
-    /// Agents whose live instances count.
-    pub(super) counted: HashSet<Name>,
+    /// Join tokens by their digest, each with a key that it may have been spent on.
+    pub(super) uses: HashSet<([u8; 32], [u8; 32])>,
+    /// Agents whose live instances count: how many more are asked for, and how many may be.
+    pub(super) instances: HashMap<Name, (u64, u64)>,
 }
 
 /// The answers.
@@ -71,9 +76,11 @@ pub(super) struct Found {
     pub(super) lineages: HashMap<Lineage, StoredLineage>,
     /// The living lineages of keys.
     pub(super) keys: HashMap<[u8; 32], Lineage>,
-    pub(super) redemptions: HashMap<[u8; 32], Vec<Redemption>>,
+    /// By evidence and key.
+    pub(super) redemptions: HashMap<([u8; 32], [u8; 32]), Redemption>,
+    /// The keys that evidence was spent on.
+    pub(super) spent: HashMap<[u8; 32], [u8; 32]>,
     pub(super) join_tokens: HashMap<JoinTokenId, JoinTokenRow>,
-    pub(super) live: HashMap<Name, u64>,
 }
 
 impl<'a> Batch<'a> {
@@ -85,6 +92,7 @@ impl<'a> Batch<'a> {
         fence: u64,
         now: Timestamp,
         lineages_are: Lineages,
+        instances: &'a mut HashMap<Name, u64>,
     ) -> Result<Option<Self>, DbError> {
         let mut transaction = db.begin().await?;
         let head = Head::read_for_update(&mut transaction).await?;
@@ -96,6 +104,7 @@ impl<'a> Batch<'a> {
             touched: false,
             lineages_are,
             doubted: false,
+            instances,
             state,
             random,
             // A clock that steps back does not make the log's times fall.
@@ -121,8 +130,16 @@ impl<'a> Batch<'a> {
             self.found.lineages = lineages::find(transaction, wanted.lineages).await?;
         }
         self.found.keys = lineages::find_keys(transaction, wanted.keys, at).await?;
-        self.found.live = lineages::count_live(transaction, wanted.counted, at).await?;
-        self.found.redemptions = tokens::find_redemptions(transaction, wanted.evidence).await?;
+        let unsure = wanted.instances.into_iter().filter(|(agent, (more, max))| {
+            let known = self.instances.get(agent);
+            known.is_none_or(|live| live + more > *max)
+        });
+        let unsure: HashSet<Name> = unsure.map(|(agent, _)| agent).collect();
+        self.instances.extend(lineages::count_live(transaction, unsure, at).await?);
+        for redemption in tokens::find_redemptions(transaction, wanted.evidence, wanted.uses).await? {
+            self.found.spent.insert(redemption.evidence, redemption.key_digest);
+            self.found.redemptions.insert((redemption.evidence, redemption.key_digest), redemption);
+        }
         self.found.join_tokens = tokens::find_join_tokens(transaction, wanted.join_tokens).await?;
         Ok(())
     }
@@ -150,6 +167,11 @@ impl<'a> Batch<'a> {
     /// The memory as of the last commit, without what this transaction changes.
     pub(super) const fn state(&self) -> &'a State {
         self.state
+    }
+
+    /// The transaction, for what is only read.
+    pub(super) const fn reading(&mut self) -> &mut Transaction {
+        &mut self.transaction
     }
 
     /// The transaction, for what is written at once.
@@ -289,7 +311,11 @@ impl<'a> Batch<'a> {
 
     /// Queues a redemption.
     pub(super) fn add_redemption(&mut self, redemption: Redemption) {
-        self.found.redemptions.entry(redemption.evidence).or_default().push(redemption.clone());
+        if let Some(token) = redemption.token.and_then(|id| self.found.join_tokens.get_mut(&id)) {
+            token.spend(redemption.key_digest);
+        }
+        self.found.spent.insert(redemption.evidence, redemption.key_digest);
+        self.found.redemptions.insert((redemption.evidence, redemption.key_digest), redemption.clone());
         self.redemptions.push(redemption);
     }
 
@@ -354,6 +380,9 @@ impl<'a> Batch<'a> {
         let next = self.head.certificate + 1;
         self.head.certificate += self.certificates.len() as u64;
         certificates::insert(transaction, next, self.certificates).await?;
+        let spent: HashSet<_> = self.redemptions.iter().filter_map(|redemption| redemption.token).collect();
+        let row = |id: &JoinTokenId| self.found.join_tokens.get(id).map(|token| (*id, token));
+        tokens::count_uses(transaction, spent.iter().filter_map(row).collect()).await?;
         tokens::insert_redemptions(transaction, self.redemptions).await?;
         ENTRIES.run(transaction, self.entries).await?;
         NODES.run(transaction, self.nodes).await?;

@@ -92,11 +92,12 @@ impl Decision for Issue {
         let new = New::of(&self.signed);
         wanted.keys.insert(new.key_digest);
         if let Some(spends) = &self.spends {
-            wanted.evidence.insert(spends.digest);
-            wanted.join_tokens.extend(spends.token);
+            spends.wants(new.key_digest, wanted);
         }
-        if let (Some(_), Ok(holder)) = (self.max_instances, new.holder()) {
-            wanted.counted.insert(holder.name);
+        if let (Some(max), Ok(holder)) = (self.max_instances, new.holder()) {
+            let (more, lowest) = wanted.instances.entry(holder.name).or_insert((0, max.into()));
+            *more += 1;
+            *lowest = (*lowest).min(max.into());
         }
     }
 
@@ -108,7 +109,7 @@ impl Decision for Issue {
         refuse_stopped(batch, new.certificate)?;
         refuse_changed(batch, &holder, new.certificate)?;
         if let Some(spends) = &self.spends
-            && let Some(serial) = spends.check(batch, new.key_digest)?
+            && let Some(serial) = spends.check(batch, new.key_digest).await?
         {
             return replay(batch, serial).await;
         }
@@ -116,7 +117,7 @@ impl Decision for Issue {
             return Err(Refused::KeyInUse(*other).into());
         }
         if let Some(max) = self.max_instances {
-            let live = batch.found.live.entry(holder.name.clone()).or_default();
+            let live = batch.instances.entry(holder.name.clone()).or_default();
             if *live >= u64::from(max) {
                 return Err(Refused::Instances { live: *live, max }.into());
             }
@@ -193,7 +194,9 @@ impl Decision for Renew {
         let new = New::of(&self.signed);
         wanted.keys.insert(new.key_digest);
         wanted.lineages.extend(new.lineage());
-        wanted.evidence.extend(self.spends.as_ref().map(|spends| spends.digest));
+        if let Some(spends) = &self.spends {
+            spends.wants(new.key_digest, wanted);
+        }
     }
 
     async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<Issued>, Undecided> {
@@ -211,7 +214,7 @@ impl Decision for Renew {
         }
         let subject = holder.subject().ok_or_else(over)?;
         if !batch.reads_lineages() {
-            let decided = self.follow(batch, &new, holder, id, subject);
+            let decided = self.follow(batch, &new, holder, id, subject).await;
             if decided.is_err() {
                 batch.doubt();
             }
@@ -231,13 +234,13 @@ impl Decision for Renew {
         if lineage.key_digest == new.key_digest {
             return Err(Refused::KeyReused.into());
         }
-        self.follow(batch, &new, holder, id, subject)
+        self.follow(batch, &new, holder, id, subject).await
     }
 }
 
 impl Renew {
     /// Queues the renewal of a lineage whose newest certificate is the one that was shown.
-    fn follow(
+    async fn follow(
         &self,
         batch: &mut Batch<'_>,
         new: &New<'_>,
@@ -247,10 +250,16 @@ impl Renew {
     ) -> Result<Committed<Issued>, Undecided> {
         refuse_changed(batch, &holder, new.certificate)?;
         if let Some(spends) = &self.spends {
-            spends.check(batch, new.key_digest)?;
+            spends.check(batch, new.key_digest).await?;
         }
         if let Some(other) = batch.found.keys.get(&new.key_digest) {
             return Err(Refused::KeyInUse(*other).into());
+        }
+        if self.previous.not_after < batch.at()
+            && let Some(live) = batch.instances.get_mut(&holder.name)
+        {
+            // It had ended, and lives again.
+            *live += 1;
         }
         batch.renew_lineage(Renewed {
             id,
@@ -311,7 +320,7 @@ fn record(
 
 /// The certificate that was answered before, unless it was stopped since.
 async fn replay(batch: &mut Batch<'_>, serial: Serial) -> Result<Committed<Issued>, Undecided> {
-    let row = batch.transaction().row(BY_SERIAL, vec![serial.into()]).await?;
+    let row = batch.reading().row(BY_SERIAL, vec![serial.into()]).await?;
     let stored = row.map(|row| StoredCertificate::from_row(&row)).transpose()?.ok_or(DbError::Column { column: 0 })?;
     refuse_stopped(batch, &stored.certificate)?;
     Ok(stored.replayed())

@@ -577,11 +577,13 @@ const SQLITE_MIGRATIONS: &[(&str, &str)] = &[
     ("first", include_str!("../../migrations/sqlite/0001_first.sql")),
     ("feed", include_str!("../../migrations/sqlite/0002_feed.sql")),
     ("verifiers", include_str!("../../migrations/sqlite/0003_verifiers.sql")),
+    ("uses", include_str!("../../migrations/sqlite/0004_uses.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[(&str, &str)] = &[
     ("first", include_str!("../../migrations/postgres/0001_first.sql")),
     ("feed", include_str!("../../migrations/postgres/0002_feed.sql")),
     ("verifiers", include_str!("../../migrations/postgres/0003_verifiers.sql")),
+    ("uses", include_str!("../../migrations/postgres/0004_uses.sql")),
 ];
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 

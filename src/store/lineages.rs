@@ -83,25 +83,48 @@ impl StoredLineage {
     }
 }
 
-/// Forgets lineages that are over and evidence that is worth nothing. What was decided stays in the log.
+/// Forgets lineages that are over and, with the last of them, evidence that is worth nothing. What was decided stays in
+/// the log. It goes through the lineages in short commits, so that nobody waits long: the reply says from where to go on.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "whoever decides sets all of it")]
 pub struct Purge {
     /// Lineages whose last certificate ended before this go: long enough ago that none of them can rejoin.
     pub ended_before: Timestamp,
+    /// Those up to this one were gone through.
+    pub after: Option<Lineage>,
+}
+
+/// What one commit of a purge came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Purged {
+    /// How many lineages went.
+    pub gone: u64,
+    /// Where to go on; `None`: that was all.
+    pub next: Option<Lineage>,
 }
 
 impl Decision for Purge {
-    /// How many lineages went.
-    type Reply = u64;
+    type Reply = Purged;
 
-    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<u64>, Undecided> {
+    async fn decide(&self, batch: &mut Batch<'_>) -> Result<Committed<Purged>, Undecided> {
         let (at, position) = (batch.at(), batch.log_size());
         let transaction = batch.transaction();
-        let gone =
-            transaction.execute("DELETE FROM lineage WHERE not_after < $1", vec![self.ended_before.into()]).await?;
-        tokens::purge(transaction, at).await?;
-        Ok(Committed::new(gone, position, at))
+        let after = self.after.unwrap_or(Lineage::from_bytes([0; 16]));
+        let last = "SELECT id FROM lineage WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2";
+        let last = transaction.row(last, vec![after.into(), (PURGED_AT_ONCE - 1).into()]).await?;
+        let next: Option<Lineage> = last.map(|row| row.read(0)).transpose()?;
+        let mut sql = "DELETE FROM lineage WHERE not_after < $1 AND id > $2".to_owned();
+        let mut values: Vec<Value> = vec![self.ended_before.into(), after.into()];
+        match next {
+            Some(next) => {
+                sql.push_str(" AND id <= $3");
+                values.push(next.into());
+            }
+            None => drop(tokens::purge(transaction, at).await?),
+        }
+        let gone = transaction.execute(sql, values).await?;
+        Ok(Committed::new(Purged { gone, next }, position, at))
     }
 }
 
@@ -163,7 +186,7 @@ pub(super) async fn find(
     transaction: &mut Transaction,
     ids: HashSet<Lineage>,
 ) -> Result<HashMap<Lineage, StoredLineage>, DbError> {
-    let rows = BY_ID.run(transaction, &[], ids.into_iter().map(Value::from).collect()).await?;
+    let rows = BY_ID.run(transaction, &[], ids.into_iter().map(|id| [id.into()]).collect()).await?;
     rows.iter().map(|row| StoredLineage::from_row(row).map(|lineage| (lineage.id, lineage))).collect()
 }
 
@@ -173,7 +196,7 @@ pub(super) async fn find_keys(
     keys: HashSet<[u8; 32]>,
     now: Timestamp,
 ) -> Result<HashMap<[u8; 32], Lineage>, DbError> {
-    let rows = BY_KEY.run(transaction, &[], keys.into_iter().map(Value::from).collect()).await?;
+    let rows = BY_KEY.run(transaction, &[], keys.into_iter().map(|key| [key.into()]).collect()).await?;
     let mut living = HashMap::new();
     for row in &rows {
         if row.read::<Timestamp>(2)? >= now {
@@ -190,8 +213,12 @@ pub(super) async fn count_live(
     now: Timestamp,
 ) -> Result<HashMap<Name, u64>, DbError> {
     let leading = [(HolderKind::Agent as i64).into(), now.into()];
-    let rows = LIVE.run(transaction, &leading, agents.iter().map(Value::from).collect()).await?;
-    rows.iter().map(|row| Ok((row.read(0)?, row.read(1)?))).collect()
+    let rows = LIVE.run(transaction, &leading, agents.iter().map(|agent| [agent.into()]).collect()).await?;
+    let mut live: HashMap<Name, u64> = agents.into_iter().map(|agent| (agent, 0)).collect();
+    for row in &rows {
+        live.insert(row.read(0)?, row.read(1)?);
+    }
+    Ok(live)
 }
 
 /// Writes new rows.
@@ -243,6 +270,9 @@ pub(super) async fn end(transaction: &mut Transaction, target: &Target) -> Resul
     };
     transaction.execute(sql, vec![value]).await.map(drop)
 }
+
+/// Lineages that one commit of a purge goes through.
+const PURGED_AT_ONCE: u64 = 1024;
 
 const COLUMNS: &str = "id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, \
                        created_at, method, evidence, selectors";

@@ -43,7 +43,7 @@ pub use decision::{Cause, CommitError, Committed, Decision, Refused};
 pub use epoch::{NewEpoch, Restarted, RolledBack};
 pub use feed::{FeedLine, Forget, Standing};
 pub use head_keys::{HeadKey, PutHeadKey};
-pub use lineages::{Purge, StoredLineage};
+pub use lineages::{Purge, Purged, StoredLineage};
 pub use log::{Deny, LogEntry, SHA256};
 pub(crate) use registry::document;
 pub use registry::{Put, Registered};
@@ -128,7 +128,9 @@ impl Store {
         let (sender, jobs) = mpsc::channel(WAITING);
         let office = Office { jobs: sender, fence: lease.fence };
         let (db, state, clock, random) = (db.clone(), state.clone(), clock.clone(), random.clone());
-        let writer = Writer { db, state, clock, random, lease, jobs, rolled_back: rolled_back.clone() };
+        let rolled_back = rolled_back.clone();
+        let instances = Default::default();
+        let writer = Writer { db, state, clock, random, lease, jobs, rolled_back, instances };
         *self.shared.jobs.write().unwrap_or_else(PoisonError::into_inner) = Some(office);
         Ok(Writing { store: self.clone(), task: tokio::spawn(writer.run()) })
     }

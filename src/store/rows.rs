@@ -36,24 +36,21 @@ impl<const COLUMNS: usize> Insert<COLUMNS> {
         Ok(written)
     }
 
-    fn compose(&self, placeholder: Placeholder, rows: usize) -> Arc<str> {
+    fn compose(&self, placeholder: Placeholder, count: usize) -> Arc<str> {
         let mut text = match placeholder {
             Placeholder::Numbered => self.head.to_owned(),
             // By default SQLite copies each page that such a statement touches, to undo it alone should a row be refused.
             Placeholder::Plain => self.head.replacen(' ', " OR FAIL ", 1),
         };
-        for row in 0..rows {
-            text.push_str(if row == 0 { " " } else { ", " });
-            placeholders(&mut text, placeholder, row * COLUMNS, COLUMNS);
-        }
+        rows(&mut text, placeholder, 0, count, COLUMNS);
         text.push(' ');
         text.push_str(self.tail);
         text.into()
     }
 }
 
-/// A SELECT of the rows whose key is one of any number.
-pub(super) struct SelectIn {
+/// A SELECT of the rows whose key, of so many columns, is one of any number.
+pub(super) struct SelectIn<const COLUMNS: usize = 1> {
     /// Up to and with `IN`; its own placeholders come first.
     head: &'static str,
     /// What follows the keys.
@@ -61,7 +58,7 @@ pub(super) struct SelectIn {
     texts: [OnceLock<Arc<str>>; SIZES.len()],
 }
 
-impl SelectIn {
+impl<const COLUMNS: usize> SelectIn<COLUMNS> {
     pub(super) const fn new(head: &'static str, tail: &'static str) -> Self {
         Self { head, tail, texts: [const { OnceLock::new() }; SIZES.len()] }
     }
@@ -73,7 +70,7 @@ impl SelectIn {
         &self,
         transaction: &mut Transaction,
         leading: &[Value],
-        keys: Vec<Value>,
+        keys: Vec<[Value; COLUMNS]>,
     ) -> Result<Vec<Row>, DbError> {
         let mut found = Vec::new();
         let mut rest = keys.into_iter().peekable();
@@ -87,18 +84,33 @@ impl SelectIn {
             };
             let text = text.get_or_init(|| {
                 let mut text = format!("{} ", self.head);
-                placeholders(&mut text, Placeholder::Numbered, leading.len(), size);
+                if COLUMNS == 1 {
+                    placeholders(&mut text, Placeholder::Numbered, leading.len(), size);
+                } else {
+                    // SQLite has lists of rows in this form only.
+                    text.push_str("(VALUES");
+                    rows(&mut text, Placeholder::Numbered, leading.len(), size, COLUMNS);
+                    text.push(')');
+                }
                 let _ = write!(text, " {}", self.tail);
                 text.into()
             });
-            let mut values = leading.to_vec();
-            values.extend(rest.by_ref().take(size));
-            if let Some(last) = values.last().cloned() {
-                values.resize(leading.len() + size, last);
+            let mut keys: Vec<_> = rest.by_ref().take(size).collect();
+            if let Some(last) = keys.last().cloned() {
+                keys.resize(size, last);
             }
+            let mut values = leading.to_vec();
+            values.extend(keys.into_iter().flatten());
             found.extend(transaction.rows(text, values).await?);
         }
         Ok(found)
+    }
+}
+
+fn rows(text: &mut String, placeholder: Placeholder, from: usize, count: usize, columns: usize) {
+    for row in 0..count {
+        text.push_str(if row == 0 { " " } else { ", " });
+        placeholders(text, placeholder, from + row * columns, columns);
     }
 }
 

@@ -8,7 +8,7 @@ use chancery_api::{ApiToken, JoinToken};
 use chancery_identity::{JoinTokenId, Serial, Timestamp, TokenId};
 use chancery_tlog::{Decision as Logged, Facts};
 
-use super::batch::Batch;
+use super::batch::{Batch, Wanted};
 use super::db::{Db, DbError, Row, Transaction, Value};
 use super::decision::{Cause, Committed, Decision, Refused, Undecided};
 use super::registry::{document, parse};
@@ -29,30 +29,48 @@ pub struct Spent {
 }
 
 impl Spent {
+    /// Asks for what [`Spent::check`] needs to know: it is the same few rows however often a token was used.
+    pub(super) fn wants(&self, key_digest: [u8; 32], wanted: &mut Wanted) {
+        match self.token {
+            Some(id) => {
+                wanted.join_tokens.insert(id);
+                wanted.uses.insert((self.digest, key_digest));
+            }
+            None => drop(wanted.evidence.insert(self.digest)),
+        }
+    }
+
     /// Whether it may be spent on a key; the serial of the certificate that it was spent on by the same key just before.
-    pub(super) fn check(&self, batch: &Batch<'_>, key_digest: [u8; 32]) -> Result<Option<Serial>, Refused> {
-        let uses = match &self.token {
-            Some(id) => u64::from(batch.found.join_tokens.get(id).ok_or(Refused::NoJoinToken)?.uses),
-            None => 1,
+    pub(super) async fn check(&self, batch: &mut Batch<'_>, key_digest: [u8; 32]) -> Result<Option<Serial>, Undecided> {
+        let token = match &self.token {
+            Some(id) => Some(batch.found.join_tokens.get(id).ok_or(Refused::NoJoinToken)?),
+            None => None,
         };
-        let before = batch.found.redemptions.get(&self.digest).map(Vec::as_slice).unwrap_or_default();
-        if let Some(same) = before.iter().find(|redemption| redemption.key_digest == key_digest) {
-            return if same.replayable_at(batch.at()) { Ok(Some(same.serial)) } else { Err(same.refused()) };
+        if let Some(same) = batch.found.redemptions.get(&(self.digest, key_digest)) {
+            return if same.replayable_at(batch.at()) { Ok(Some(same.serial)) } else { Err(same.refused().into()) };
         }
         if self.expires_at <= batch.at() {
-            return Err(Refused::EvidenceExpired(self.expires_at));
+            return Err(Refused::EvidenceExpired(self.expires_at).into());
         }
-        match before.iter().max_by_key(|redemption| redemption.at) {
-            Some(last) if before.len() as u64 >= uses => Err(last.refused()),
-            _ => Ok(None),
+        let last_key = match token {
+            Some(token) if token.used < token.uses => None,
+            Some(token) => token.last_key,
+            None => batch.found.spent.get(&self.digest).copied(),
+        };
+        let Some(last_key) = last_key else { return Ok(None) };
+        if let Some(last) = batch.found.redemptions.get(&(self.digest, last_key)) {
+            return Err(last.refused().into());
         }
+        let values = vec![self.digest.into(), last_key.into()];
+        let row = batch.reading().row(REDEMPTION, values).await?.ok_or(DbError::Column { column: 0 })?;
+        Err(Redemption::from_row(&row)?.refused().into())
     }
 
     /// What is kept of it until it is worth nothing and no lost reply can be asked for again.
     pub(super) fn on(&self, key_digest: [u8; 32], serial: Serial, at: Timestamp) -> Redemption {
         let expires_at = self.expires_at.max(at + REPLAY);
         let peer = self.peer.map(|peer| peer.to_string());
-        Redemption { evidence: self.digest, key_digest, serial, at, expires_at, peer }
+        Redemption { evidence: self.digest, token: self.token, key_digest, serial, at, expires_at, peer }
     }
 }
 
@@ -61,6 +79,8 @@ impl Spent {
 #[non_exhaustive]
 pub struct Redemption {
     pub(super) evidence: [u8; 32],
+    /// Known of those that are made, not of those that are read.
+    pub(super) token: Option<JoinTokenId>,
     /// SHA-256 of the SPKI.
     pub key_digest: [u8; 32],
     /// The certificate.
@@ -85,6 +105,7 @@ impl Redemption {
     fn from_row(row: &Row) -> Result<Self, DbError> {
         Ok(Self {
             evidence: row.read(0)?,
+            token: None,
             key_digest: row.read(1)?,
             serial: row.read(2)?,
             at: row.read(3)?,
@@ -232,17 +253,18 @@ async fn delete(
 
 /// The join token of a secret.
 pub(super) async fn join_token_of_secret(db: &Db, secret_hash: [u8; 32]) -> Result<Option<JoinToken>, DbError> {
-    let sql = "SELECT document, (SELECT count(*) FROM redemption WHERE evidence = secret_hash) FROM join_token \
-               WHERE secret_hash = $1";
-    db.row(sql, vec![secret_hash.into()]).await?.as_ref().map(join_token).transpose()
+    db.row("SELECT document, used FROM join_token WHERE secret_hash = $1", vec![secret_hash.into()])
+        .await?
+        .as_ref()
+        .map(join_token)
+        .transpose()
 }
 
 /// Join tokens, newest first: those made before a log position, at most `limit`.
 pub(super) async fn join_tokens(db: &Db, before: Option<u64>, limit: u32) -> Result<Vec<JoinToken>, DbError> {
     let rows = db
         .rows(
-            "SELECT document, (SELECT count(*) FROM redemption WHERE evidence = secret_hash) FROM join_token \
-             WHERE log_index < $1 ORDER BY log_index DESC LIMIT $2",
+            "SELECT document, used FROM join_token WHERE log_index < $1 ORDER BY log_index DESC LIMIT $2",
             vec![before.unwrap_or(u64::MAX).into(), i64::from(limit).into()],
         )
         .await?;
@@ -275,20 +297,30 @@ fn join_token(row: &Row) -> Result<JoinToken, DbError> {
 /// What must be known of a join token to spend it.
 #[derive(Debug)]
 pub(super) struct JoinTokenRow {
-    uses: u32,
+    uses: u64,
+    /// How often it was spent, and the key it was spent on last.
+    used: u64,
+    last_key: Option<[u8; 32]>,
 }
 
-/// What pieces of evidence were spent on.
+impl JoinTokenRow {
+    /// Counts a use.
+    pub(super) const fn spend(&mut self, key_digest: [u8; 32]) {
+        self.used += 1;
+        self.last_key = Some(key_digest);
+    }
+}
+
+/// What evidence that is good once was spent on, and join tokens by these keys.
 pub(super) async fn find_redemptions(
     transaction: &mut Transaction,
     evidence: HashSet<[u8; 32]>,
-) -> Result<HashMap<[u8; 32], Vec<Redemption>>, DbError> {
-    let mut found: HashMap<[u8; 32], Vec<Redemption>> = HashMap::new();
-    for row in REDEMPTIONS.run(transaction, &[], evidence.into_iter().map(Value::from).collect()).await? {
-        let redemption = Redemption::from_row(&row)?;
-        found.entry(redemption.evidence).or_default().push(redemption);
-    }
-    Ok(found)
+    uses: HashSet<([u8; 32], [u8; 32])>,
+) -> Result<Vec<Redemption>, DbError> {
+    let mut rows = REDEMPTIONS.run(transaction, &[], evidence.into_iter().map(|one| [one.into()]).collect()).await?;
+    let uses = uses.into_iter().map(|(evidence, key)| [evidence.into(), key.into()]).collect();
+    rows.extend(USES.run(transaction, &[], uses).await?);
+    rows.iter().map(Redemption::from_row).collect()
 }
 
 /// The join tokens of these ids.
@@ -296,12 +328,23 @@ pub(super) async fn find_join_tokens(
     transaction: &mut Transaction,
     ids: HashSet<JoinTokenId>,
 ) -> Result<HashMap<JoinTokenId, JoinTokenRow>, DbError> {
-    let rows = JOIN_TOKENS.run(transaction, &[], ids.into_iter().map(Value::from).collect()).await?;
+    let rows = JOIN_TOKENS.run(transaction, &[], ids.into_iter().map(|id| [id.into()]).collect()).await?;
     let token = |row: &Row| {
-        let uses: u64 = row.read(1)?;
-        Ok((row.read(0)?, JoinTokenRow { uses: u32::try_from(uses).unwrap_or(u32::MAX) }))
+        let token = JoinTokenRow { uses: row.read(1)?, used: row.read(2)?, last_key: row.read_optional(3)? };
+        Ok((row.read(0)?, token))
     };
     rows.iter().map(token).collect()
+}
+
+/// Writes how often join tokens were spent.
+pub(super) async fn count_uses(
+    transaction: &mut Transaction,
+    tokens: Vec<(JoinTokenId, &JoinTokenRow)>,
+) -> Result<(), DbError> {
+    let values = |(id, token): (JoinTokenId, &JoinTokenRow)| {
+        [id.into(), token.used.into(), token.last_key.map(Vec::from).into()]
+    };
+    COUNT.run(transaction, tokens.into_iter().map(values).collect()).await.map(drop)
 }
 
 /// Whether a lost reply to this evidence, shown for this key, may be asked for again.
@@ -343,8 +386,18 @@ pub(super) async fn purge(transaction: &mut Transaction, now: Timestamp) -> Resu
 /// How long a lost reply can be asked for again by the same key.
 pub const REPLAY: Duration = Duration::from_secs(600);
 
+const REDEMPTION: &str = "SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption \
+                          WHERE evidence = $1 AND key_digest = $2";
 static REDEMPTIONS: SelectIn =
     SelectIn::new("SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption WHERE evidence IN", "");
-static JOIN_TOKENS: SelectIn = SelectIn::new("SELECT id, uses FROM join_token WHERE id IN", "");
+static USES: SelectIn<2> = SelectIn::new(
+    "SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption WHERE (evidence, key_digest) IN",
+    "",
+);
+static JOIN_TOKENS: SelectIn = SelectIn::new("SELECT id, uses, used, last_key FROM join_token WHERE id IN", "");
+static COUNT: Insert<3> = Insert::new(
+    "UPDATE join_token SET used = column2, last_key = column3 FROM (VALUES",
+    ") AS spent WHERE id = column1",
+);
 static INSERT: Insert<6> =
     Insert::new("INSERT INTO redemption (evidence, key_digest, serial, at, expires_at, peer) VALUES", "");

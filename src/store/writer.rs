@@ -1,9 +1,11 @@
 //! The one task that writes: what waits becomes one transaction, and is answered after its commit.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use chancery_identity::Name;
 use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval_at};
@@ -26,6 +28,8 @@ pub(super) struct Writer {
     pub(super) lease: Lease,
     pub(super) jobs: mpsc::Receiver<Box<dyn Job>>,
     pub(super) rolled_back: Arc<OnceLock<RolledBack>>,
+    /// See [`Batch::instances`]: true as long as nobody else writes.
+    pub(super) instances: HashMap<Name, u64>,
 }
 
 /// Why a writer stopped.
@@ -140,7 +144,8 @@ impl Writer {
     /// Decides and commits; `false`: undone, as not all lineages are as expected.
     async fn attempt(&mut self, jobs: &mut [Box<dyn Job>], lineages: Lineages) -> Result<bool, Failure> {
         let now = self.clock.now();
-        let begun = Batch::begin(&self.db, &self.state, &*self.random, self.lease.fence, now, lineages).await?;
+        let (db, state, random, fence) = (&self.db, &self.state, &*self.random, self.lease.fence);
+        let begun = Batch::begin(db, state, random, fence, now, lineages, &mut self.instances).await?;
         let mut batch = begun.ok_or(Failure::Stopped(Stopped::LeaseLost))?;
         // Under our fence nobody else moves the head: what it has not, the database lost.
         let (told, found) = (self.state.position(), batch.head().position());

@@ -143,15 +143,25 @@ conformance! {
         let create = CreateJoinToken { cause: by("ana"), token: token.clone(), secret_hash: [5; 32] };
         let token = world.store.commit(create).await.unwrap().into_reply();
         let join = |token: &chancery_api::JoinToken| Some(spent([5; 32], token.expires_at, Some(token.id)));
-        for _ in 0..2 {
-            let mut issue = world.plan(&agent, &Key::new()).await.issue();
+        let keys = [Key::new(), Key::new()];
+        let mut serials = Vec::new();
+        for key in &keys {
+            let mut issue = world.plan(&agent, key).await.issue();
             issue.spends = join(&token);
-            assert!(world.store.commit(issue).await.is_ok());
+            serials.push(world.store.commit(issue).await.unwrap().into_reply().certificate.serial);
         }
         let mut third = world.plan(&agent, &Key::new()).await.issue();
         third.spends = join(&token);
         let refused = world.store.commit(third).await.unwrap_err();
-        assert!(matches!(refused, CommitError::Refused(Refused::Spent { .. })), "{refused}");
+        let CommitError::Refused(Refused::Spent { serial, .. }) = refused else { panic!("{refused}") };
+        assert_eq!(serial, serials[1]);
+        // Each use of them can be asked for again.
+        for (key, serial) in keys.iter().zip(&serials) {
+            let mut again = world.plan(&agent, key).await.issue();
+            again.spends = join(&token);
+            let again = world.store.commit(again).await.unwrap().into_reply();
+            assert!(again.replayed && again.certificate.serial == *serial);
+        }
         let found = world.store.join_token_by_secret(&[5; 32]).await.unwrap().unwrap();
         assert_eq!(found.used, 2);
         assert_eq!(world.store.join_tokens(None, 10).await.unwrap(), [found]);
@@ -177,6 +187,49 @@ conformance! {
             waiting.spawn(async move { store.commit(issue).await.is_ok() });
         }
         assert_eq!(waiting.join_all().await.into_iter().filter(|issued| *issued).count(), 1);
+    }
+
+    async fn one_that_lives_again_counts_again(world) {
+        let agent = world.agent("invoice-bot").await;
+        let issue = async |world: &World| {
+            let mut issue = world.plan(&agent, &Key::new()).await.issue();
+            issue.max_instances = Some(2);
+            world.store.commit(issue).await
+        };
+        let first = issue(&world).await.unwrap().into_reply().certificate;
+        issue(&world).await.unwrap();
+        world.clock.advance(Duration::from_secs(3700));
+        issue(&world).await.unwrap();
+        let again = world.plan_next(&first, 1, &Key::new()).await.renew(&first);
+        world.store.commit(again).await.unwrap();
+        let refused = issue(&world).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Refused(Refused::Instances { live: 2, max: 2 })), "{refused}");
+    }
+
+    async fn renewals_in_one_batch_are_each_decided_as_if_alone(world) {
+        let agent = world.agent("invoice-bot").await;
+        let mut waiting = tokio::task::JoinSet::new();
+        for at in 0..8 {
+            let key = Key::new();
+            let first = world.issued(&agent, &key).await;
+            if at == 3 {
+                let next = world.plan_next(&first, 1, &Key::new()).await.renew(&first);
+                world.store.commit(next).await.unwrap();
+            }
+            let next_key = if at == 5 { key } else { Key::new() };
+            let renew = world.plan_next(&first, 1, &next_key).await.renew(&first);
+            let store = world.store.clone();
+            waiting.spawn(async move { (at, store.commit(renew).await) });
+        }
+        for (at, outcome) in waiting.join_all().await {
+            match (at, outcome) {
+                (3, Err(CommitError::Refused(Refused::Fork { .. }))) => {}
+                (5, Err(CommitError::Refused(Refused::KeyReused))) => {}
+                (_, Ok(_)) if at != 3 && at != 5 => {}
+                (at, outcome) => panic!("{at}: {outcome:?}"),
+            }
+        }
+        assert_eq!(world.store.state().in_force_after(0).len(), 1);
     }
 
     async fn instances_are_counted_while_they_live(world) {

@@ -162,8 +162,11 @@ conformance! {
         let old = world.issued(&bot, &Key::new()).await;
         world.clock.advance(Duration::from_secs(3700));
         let new = world.issued(&bot, &Key::new()).await;
-        let gone = world.store.commit(Purge { ended_before: world.clock.now() }).await.unwrap();
-        assert_eq!(*gone.reply(), 1);
+        let (ended_before, after) = (world.clock.now(), old.grant.as_ref().map(|grant| grant.lineage));
+        let gone = world.store.commit(Purge { ended_before, after }).await.unwrap();
+        assert_eq!((gone.reply().gone, gone.reply().next), (0, None));
+        let gone = world.store.commit(Purge { ended_before, after: None }).await.unwrap();
+        assert_eq!((gone.reply().gone, gone.reply().next), (1, None));
         assert_eq!(world.store.lineage(old.grant.unwrap().lineage).await.unwrap(), None);
         assert!(world.store.lineage(new.grant.unwrap().lineage).await.unwrap().is_some());
         assert!(world.store.certificate(old.serial).await.unwrap().is_some());
