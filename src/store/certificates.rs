@@ -196,6 +196,10 @@ impl Decision for Renew {
         wanted.lineages.extend(new.lineage());
         if let Some(spends) = &self.spends {
             spends.wants(new.key_digest, wanted);
+            // A certificate that had ended: its instance lives again, beside those that others of this batch begin.
+            if let Ok(holder) = new.holder() {
+                wanted.instances.entry(holder.name).or_insert((0, u64::MAX)).0 += 1;
+            }
         }
     }
 
