@@ -13,6 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use chancery::caller::Origin;
+use chancery::clock::SystemClock;
+use chancery::config::Config;
 use chancery::http::Rates;
 use chancery_verifier::{ClientCertificate, Listener, ListenerOptions, Material, ServerExpectation, Verifier};
 use http_body_util::{BodyExt, Full};
@@ -113,8 +115,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::child("serve-child", folder).await
+    }
+
+    /// The whole service, with its own limits and all that runs beside it.
+    pub(crate) async fn whole(folder: &Path) -> anyhow::Result<Self> {
+        Self::child("serve-whole-child", folder).await
+    }
+
+    async fn child(command: &str, folder: &Path) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg("serve-child")
+            .arg(command)
             .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -123,6 +134,11 @@ impl Server {
         let stdout = child.stdout.take().context("a pipe was asked for")?;
         let address = BufReader::new(stdout).lines().next_line().await?.context("the issuer did not start")?;
         Ok(Self { child, address })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// User and system time so far: fields 14 and 15 of its stat, in hundredths of a second.
@@ -169,13 +185,7 @@ impl Client {
         let connector = TlsConnector::from(Arc::new(config));
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
-            let tcp = TcpStream::connect(address).await?;
-            tcp.set_nodelay(true)?;
-            let tls = connector.connect(ServerName::try_from("localhost")?, tcp).await?;
-            let (sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
-            tokio::spawn(connection);
-            connections.push(sender);
+            connections.push(http2(&connector, TcpStream::connect(address).await?).await?);
         }
         Ok(Self { connections, turn: AtomicUsize::new(0), uri: format!("https://{address}/v1/attest").parse()? })
     }
@@ -193,6 +203,27 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// HTTP/2 to an issuer.
+pub(crate) async fn http2(connector: &TlsConnector, tcp: TcpStream) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    tcp.set_nodelay(true)?;
+    let tls = connector.connect(ServerName::try_from("localhost")?, tcp).await?;
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// `serve-whole-child`: prints where it listens, serves until its standard input is closed.
+#[tokio::main]
+pub(crate) async fn serve_whole_child(folder: &Path) -> anyhow::Result<()> {
+    let anywhere = ([127, 0, 0, 1], 0).into();
+    let config = Config::dev(folder.into(), anywhere, anywhere)?;
+    let server = chancery::server::Server::start(config, Arc::new(SystemClock)).await?;
+    println!("{}", server.api());
+    tokio::io::stdin().read(&mut [0]).await?;
+    server.stop().await;
+    Ok(())
 }
 
 /// `serve-child`: prints where it listens, serves until its standard input is closed.

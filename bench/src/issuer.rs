@@ -144,11 +144,16 @@ pub(crate) async fn join_token(issuer: &Issuer, uses: usize) -> anyhow::Result<J
     Ok(issuer.registry().create_join_token(token, &caller, issuer.now()).await?.into_reply())
 }
 
+/// Whoever is on the admin socket.
+pub(crate) fn local(issuer: &Issuer) -> anyhow::Result<Caller> {
+    let access = Access::ALL.into_iter().collect();
+    Ok(Caller { actor: Actor::Local(0), access, request_id: issuer.request_id()? })
+}
+
 async fn agent(issuer: &Issuer, max_instances: usize) -> anyhow::Result<(Subject, Caller)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = format!("bot-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let caller =
-        Caller { actor: Actor::Local(0), access: Access::ALL.into_iter().collect(), request_id: issuer.request_id()? };
+    let caller = local(issuer)?;
     let agent: NewAgent = serde_json::from_value(serde_json::json!({
         "name": name, "owner": "team-bench", "scopes": ["tools/call:crm/get_customer"], "max_instances": max_instances,
     }))?;

@@ -10,6 +10,7 @@ mod issuer;
 mod memory;
 mod ocsp;
 mod report;
+mod revoke;
 mod start;
 
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ enum Bench {
     Crl(crl::Options),
     /// OCSP answers, kept and with a nonce, against the signing alone.
     Ocsp(ocsp::Options),
+    /// From the answer to a revocation until all connected verifiers refuse, and have closed what was open.
+    Revoke(revoke::Options),
     /// From the start of an agent's process to its first certificate.
     Start(start::Options),
     /// The issuer's memory, with nothing registered and with many agents.
@@ -47,6 +50,9 @@ enum Bench {
     /// The issuer that `issue` calls over HTTP.
     #[command(hide = true)]
     ServeChild { folder: PathBuf },
+    /// The issuer that `revoke` measures.
+    #[command(hide = true)]
+    ServeWholeChild { folder: PathBuf },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -55,9 +61,11 @@ fn main() -> anyhow::Result<()> {
         Bench::Handshake(options) => handshake::run(&options),
         Bench::Crl(options) => crl::run(&options),
         Bench::Ocsp(options) => ocsp::run(&options),
+        Bench::Revoke(options) => revoke::run(&options),
         Bench::Start(options) => start::run(&options),
         Bench::Memory(options) => memory::run(&options),
         Bench::StartChild { bare } => start::child(bare),
         Bench::ServeChild { folder } => http::serve_child(&folder),
+        Bench::ServeWholeChild { folder } => http::serve_whole_child(&folder),
     }
 }
