@@ -97,6 +97,7 @@ async fn measure(options: &Options, folder: &Path) -> anyhow::Result<Value> {
     }
     let issued_per_s = issued.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
     loading.abort();
+    drop(verifiers);
     server.stop().await?;
 
     calm.show("no load");
@@ -209,7 +210,8 @@ impl Connected {
         let (follow, followed) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, enter));
-        tasks.spawn(follow_feed(verifier, material, issuer, peer.clone(), follow, told.clone()));
+        let following = follow_feed(verifier, material, issuer, peer.clone(), follow, told.clone());
+        tasks.spawn(async move { following.await.inspect_err(|error| eprintln!("a verifier lost its feed: {error}")) });
         Ok(Self { address, peer, followed, told, _tasks: tasks })
     }
 }
@@ -243,8 +245,15 @@ async fn follow_feed(
         sha256: SHA256,
     };
     let (mut feed, _) = Feed::new(trust, None, verifier.now());
-    let request = Request::get(format!("https://{issuer}/v1/feed")).body(Full::default())?;
-    let answer = sender.send_request(request).await?;
+    let answer = loop {
+        let request = Request::get(format!("https://{issuer}/v1/feed")).body(Full::default())?;
+        let answer = sender.send_request(request).await?;
+        // An issuer that has just started has not signed a head yet.
+        if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+            break answer;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     ensure!(answer.status() == StatusCode::OK, "the feed is refused: {}", answer.status());
     let mut body = answer.into_body();
     let mut applied = 0;
