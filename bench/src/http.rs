@@ -221,7 +221,7 @@ pub(crate) async fn serve_whole_child(folder: &Path) -> anyhow::Result<()> {
     let config = Config::dev(folder.into(), anywhere, anywhere)?;
     let server = chancery::server::Server::start(config, Arc::new(SystemClock)).await?;
     println!("{}", server.api());
-    tokio::io::stdin().read(&mut [0]).await?;
+    let _closed = tokio::io::stdin().read(&mut [0]).await?;
     server.stop().await;
     Ok(())
 }
