@@ -136,7 +136,7 @@ judge() {
     start caller.out python3 "$here/services/caller.py" "$port" "$work/$bot"
     caller=$started
     said begun caller.out "$caller" || return 1
-    as_admin suspend "agent:$bot" --comment "interop" --yes >/dev/null
+    as_admin suspend "agent:$bot" --comment "interop" --yes --confirm 9 >/dev/null
     suspended=${EPOCHREALTIME/./}
     wait "$caller" || true
     expect "refused on an open connection" "^[0-9-]+ ms: (403 certificate-revoked${2:-})" "$(refused open "$suspended")"

@@ -80,7 +80,7 @@ fn a_proxy_is_told_who_may_pass_until_that_ends() {
         assert!(tls.join(name).exists(), "{name}");
     }
 
-    issuer.done(&["suspend", "agent:invoice-bot", "--comment", "INC-1", "--yes"]);
+    issuer.done(&["suspend", "agent:invoice-bot", "--comment", "INC-1", "--yes", "--confirm", "1"]);
     watching.say_until(|line| line == "reloaded");
     assert_ne!(std::fs::read_to_string(crl.join("crl.pem")).unwrap(), before);
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -35,6 +35,6 @@ start_issuer() {
             cp "$crl" root-crl.pem
         fi
     done
-    "$program" revoke agent:revoked-bot --reason key_compromise --comment interop --yes >revoke.out 2>&1
+    "$program" revoke agent:revoked-bot --reason key_compromise --comment interop --yes --confirm 9 >revoke.out 2>&1
     cd "$repository"
 }
