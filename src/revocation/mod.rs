@@ -29,7 +29,7 @@ pub use feed::{After, Beat, Feed, HEARTBEAT};
 pub use head::{Herald, Silent};
 pub use kept::{KeptError, KeptHead, ShownError, open_head};
 pub use ocsp::{Ocsp, OcspAnswer};
-pub use verifiers::{Ahead, Told, Verifiers};
+pub use verifiers::{Told, Verifiers};
 
 /// Targets in one decision, at most.
 const TARGETS_MAX: usize = 100;

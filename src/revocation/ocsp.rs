@@ -80,8 +80,8 @@ impl Ocsp {
             OcspError::MalformedRequest
         })?;
         let responder = self.responder(&request)?;
-        // Who lost the lease does not know what was revoked since.
-        if !self.store.writes() {
+        // Who lost the lease, or the newest entries, does not know what was revoked since.
+        if !self.store.writes() || self.store.rolled_back().is_some() {
             return Err(OcspError::TryLater);
         }
         // Read before anything is evaluated: an answer is at least as new as the position that it is kept under.

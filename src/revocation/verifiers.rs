@@ -9,7 +9,7 @@ use std::time::Duration;
 use chancery_api::{Applied, FeedAck, RevocationView, Service, VerifierView};
 use chancery_ca::CrlNumber;
 use chancery_identity::{Certificate, Effect, KeyId, Name, Scope, SpiffeId, TrustDomain};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::PublishedCrl;
 use super::roster::{Full, Number, Open, Replica, Roster, Span, VERIFIERS_MAX};
@@ -22,8 +22,6 @@ use crate::store::{DbError, ForgetVerifiers, KeepVerifier, Store};
 const PEERS_MAX: usize = 4096;
 /// A head in an acknowledgement, in bytes.
 const HEAD_LEN_MAX: usize = 4096;
-/// Heads ahead of ours that wait to be looked at.
-const AHEAD_WAITING: usize = 16;
 
 /// The verifiers. Shared by all who tell of them and ask for them.
 pub struct Verifiers {
@@ -32,22 +30,6 @@ pub struct Verifiers {
     trust_domain: TrustDomain,
     roster: Mutex<Roster>,
     changed: watch::Sender<u64>,
-    ahead: mpsc::Sender<Ahead>,
-    ahead_taken: Mutex<Option<mpsc::Receiver<Ahead>>>,
-}
-
-/// What a verifier knows that this issuer does not: it lost something, or the verifier is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs, reason = "whoever judges it reads all of it")]
-pub struct Ahead {
-    /// Who says so.
-    pub verifier: SpiffeId,
-    /// The epoch of `n`.
-    pub epoch: u64,
-    /// The newest number that it applied.
-    pub n: u64,
-    /// The signed note that proves it; its signature is not checked yet.
-    pub head: Option<String>,
 }
 
 impl Verifiers {
@@ -66,9 +48,7 @@ impl Verifiers {
         for (lineage, service) in store.verifiers().await? {
             roster.restore(Replica { service, lineage }, at);
         }
-        let (ahead, receiver) = mpsc::channel(AHEAD_WAITING);
-        let (roster, ahead_taken) = (Mutex::new(roster), Mutex::new(Some(receiver)));
-        Ok(Self { store, clock, trust_domain, roster, changed: watch::Sender::new(0), ahead, ahead_taken })
+        Ok(Self { store, clock, trust_domain, roster: Mutex::new(roster), changed: watch::Sender::new(0) })
     }
 
     /// Takes over what the holder of a service's certificate says it applied.
@@ -80,11 +60,6 @@ impl Verifiers {
         check(&ack)?;
         let newest = self.newest();
         let number = Number { epoch: ack.epoch, n: ack.n };
-        if number > newest || ack.head.is_some() {
-            let (verifier, head) = (certificate.spiffe_id.clone(), ack.head.clone());
-            // Whoever looks at them needs one; what does not fit is said again in ten seconds.
-            let _ = self.ahead.try_send(Ahead { verifier, epoch: ack.epoch, n: ack.n, head });
-        }
         if number > newest {
             let (epoch, n) = (newest.epoch, newest.n);
             let detail =
@@ -184,11 +159,6 @@ impl Verifiers {
             let _committed = self.store.commit(ForgetVerifiers { lineages }).await?;
         }
         Ok(())
-    }
-
-    /// What verifiers know and this issuer does not, for the one who judges it.
-    pub fn heads_ahead(&self) -> Option<mpsc::Receiver<Ahead>> {
-        self.ahead_taken.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Changes what is known of a verifier. One that was not known is written down first, so that no restart forgets it.

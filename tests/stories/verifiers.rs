@@ -148,21 +148,6 @@ async fn an_acknowledgement_belongs_to_the_certificate_that_brings_it() {
 }
 
 #[tokio::test]
-async fn what_a_verifier_knows_ahead_of_the_issuer_is_handed_on() {
-    let issuer = Issuer::start().await;
-    let crm = issuer.service("crm").await;
-    let mut ahead = issuer.server.issuer().verifiers().heads_ahead();
-    let mut claims = ack(9);
-    claims["head"] = "a signed note".into();
-    let refused = issuer.client(Some(&crm)).post::<Value>(ACKS, &claims).await.err().unwrap();
-    assert_eq!(problem(refused).code, "invalid");
-    let Some(ahead) = ahead.as_mut() else { return };
-    let told = ahead.recv().await.unwrap();
-    assert_eq!((told.n, told.head.as_deref()), (9, Some("a signed note")));
-    assert_eq!(told.verifier.path(), "/service/crm");
-}
-
-#[tokio::test]
 async fn a_service_that_asks_for_crls_confirms_by_the_copy_it_holds() {
     let issuer = Issuer::start().await;
     let agent = issuer.joined("invoice-bot", &[READ]).await;
