@@ -137,7 +137,7 @@ impl Authorities {
             generations.iter().rev().filter(|one| !self.stopped(one.key_id()) && published(one.key_id())).collect();
         let announced = fit.iter().find(|one| lasting(one) && one.signs_from <= now);
         // Where none was known long enough, the one that is known longest.
-        let oldest = || fit.iter().filter(|one| lasting(one)).min_by_key(|one| one.signs_from);
+        let oldest = || fit.iter().rfind(|one| lasting(one));
         let Some(chosen) = announced.or_else(oldest).or_else(|| fit.first()) else { return };
         if self.present.load().key_id() != chosen.key_id() {
             self.present.store(Arc::clone(chosen));

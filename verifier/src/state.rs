@@ -9,7 +9,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::authority::Authority;
 use crate::chain::{Anchors, ChainRefused, Usage, verify_svid};
-use crate::revocation::{Issuers, Known, Revocations};
+#[cfg(feature = "tokio")]
+use crate::revocation::Known;
+use crate::revocation::{Issuers, Revocations};
 use crate::verifier::{AuthorityStatus, FeedStatus, Status};
 use crate::{Denial, Knowledge, Material, MaterialRefused, Moment, Peer};
 
@@ -154,6 +156,7 @@ impl State {
     }
 
     /// What the feed taught.
+    #[cfg(feature = "tokio")]
     pub(crate) fn feed(&self) -> Option<&Arc<Known>> {
         self.revocations.feed()
     }

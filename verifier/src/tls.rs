@@ -198,6 +198,7 @@ pub(crate) struct ClientVerifier {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome(OnceLock<Result<Peer, Denial>>);
 
+#[cfg(feature = "tokio")]
 impl Outcome {
     pub(crate) fn peer(&self) -> Result<Option<&Peer>, Denial> {
         self.0.get().map_or(Ok(None), |outcome| outcome.as_ref().map(Some).map_err(Clone::clone))
