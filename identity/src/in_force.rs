@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::{Ancestor, Certificate, Effect, Principal, Revocation, RevocationId, Scope, SpiffeId, Target};
+use crate::{Certificate, Effect, Revocation, RevocationId, Scope, Target};
 
 /// The entries in force. What a look-up costs does not grow with their number, but for those that name scopes or a time.
 ///
@@ -100,10 +100,7 @@ impl InForce {
         if self.entries.is_empty() {
             return None;
         }
-        let mut names = Vec::new();
-        if !self.named.is_empty() {
-            collect_names(certificate, &mut names);
-        }
+        let names = if self.named.is_empty() { Vec::new() } else { certificate.names() };
         let named = names.iter().filter_map(|name| self.named.get(name)).flatten();
         named
             .chain(&self.scanned)
@@ -115,39 +112,4 @@ impl InForce {
 
 const fn is_scanned(target: &Target) -> bool {
     matches!(target, Target::Scope(_) | Target::IssuedBefore(_))
-}
-
-/// Every target that could name the certificate. Whether it does is for [`Target::matches`] to say.
-fn collect_names(certificate: &Certificate, names: &mut Vec<Target>) {
-    names.extend([Target::Serial(certificate.serial), Target::Authority(certificate.authority)]);
-    collect_principal(&certificate.spiffe_id, names);
-    let Some(grant) = &certificate.grant else { return };
-    names.extend([Target::Lineage(grant.lineage), Target::Owner(grant.owner.clone()), Target::Grant(grant.id)]);
-    if let Some(task) = &grant.task {
-        names.push(Target::Task { agent: grant.name.clone(), id: task.id.clone() });
-        names.extend(task.approval.map(Target::Approval));
-    }
-    for Ancestor { spiffe_id, lineage, authority, serial, grant, .. } in &grant.chain {
-        names.extend([
-            Target::Serial(*serial),
-            Target::Authority(*authority),
-            Target::Lineage(*lineage),
-            Target::Grant(*grant),
-        ]);
-        collect_principal(spiffe_id, names);
-    }
-}
-
-fn collect_principal(spiffe_id: &SpiffeId, names: &mut Vec<Target>) {
-    let target = match spiffe_id.principal() {
-        Principal::Agent { name, instance, .. } => {
-            names.push(Target::Instance(instance));
-            name.parse().map(Target::Agent)
-        }
-        Principal::Shared(name) => name.parse().map(Target::Agent),
-        Principal::Service(name) => name.parse().map(Target::Service),
-        Principal::Admin(name) => name.parse().map(Target::Admin),
-        Principal::Server | Principal::Other => return,
-    };
-    names.extend(target);
 }

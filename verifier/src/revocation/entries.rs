@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use chancery_identity::{Certificate, Effect, Principal, Revocation, RevocationId, Scope, Serial, SpiffeId, Target};
+use chancery_identity::{Certificate, Effect, Revocation, RevocationId, Scope, Serial, Target};
 
 use super::index::Numbered;
 
@@ -105,7 +105,7 @@ impl Entries {
         }
         let (base, recent) = (&self.base.named, &self.recent.named);
         let names =
-            if base.by_target.is_empty() && recent.by_target.is_empty() { Vec::new() } else { names(certificate) };
+            if base.by_target.is_empty() && recent.by_target.is_empty() { Vec::new() } else { certificate.names() };
         recent.hits(certificate, &names, |_| true) || base.hits(certificate, &names, |n| !self.ended.contains(&n))
     }
 
@@ -317,48 +317,11 @@ fn ancestors(certificate: &Certificate) -> impl Iterator<Item = &chancery_identi
     certificate.grant.iter().flat_map(|grant| &grant.chain)
 }
 
-/// All that could name the certificate or an ancestor of it.
-fn names(certificate: &Certificate) -> Vec<Target> {
-    let mut names = vec![Target::Serial(certificate.serial), Target::Authority(certificate.authority)];
-    name_principal(&certificate.spiffe_id, &mut names);
-    if let Some(grant) = &certificate.grant {
-        names.extend([Target::Lineage(grant.lineage), Target::Owner(grant.owner.clone()), Target::Grant(grant.id)]);
-        if let Some(task) = &grant.task {
-            names.push(Target::Task { agent: grant.name.clone(), id: task.id.clone() });
-            names.extend(task.approval.map(Target::Approval));
-        }
-        for ancestor in ancestors(certificate) {
-            names.extend([
-                Target::Serial(ancestor.serial),
-                Target::Authority(ancestor.authority),
-                Target::Lineage(ancestor.lineage),
-                Target::Grant(ancestor.grant),
-            ]);
-            name_principal(&ancestor.spiffe_id, &mut names);
-        }
-    }
-    names
-}
-
-fn name_principal(spiffe_id: &SpiffeId, names: &mut Vec<Target>) {
-    let (name, kind): (_, fn(_) -> Target) = match spiffe_id.principal() {
-        Principal::Agent { name, instance, .. } => {
-            names.push(Target::Instance(instance));
-            (name, Target::Agent)
-        }
-        Principal::Shared(name) => (name, Target::Agent),
-        Principal::Service(name) => (name, Target::Service),
-        Principal::Admin(name) => (name, Target::Admin),
-        _ => return,
-    };
-    names.extend(name.parse().map(kind));
-}
-
 #[cfg(test)]
 mod tests {
     use chancery_identity::{
-        Ancestor, ApprovalId, Attestation, Grant, GrantId, Instance, KeyId, Lineage, Name, Reason, RevocationId, Scope,
-        ScopeSet, Serial, Task, Timestamp,
+        Ancestor, ApprovalId, Attestation, Grant, GrantId, Instance, KeyId, Lineage, Name, Reason, ScopeSet, SpiffeId,
+        Task, Timestamp,
     };
     use proptest::prelude::*;
 
