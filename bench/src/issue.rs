@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::drive::{Driven, closed_loop, processors};
 use crate::http;
 use crate::issuer::{INSTANCES, Running, attest_requests, csrs};
-use crate::report::{Slice, Watch, figure, load_average, median, ms, row};
+use crate::report::{Slice, Watch, figure, load_average, median, ms, report_in_folder, row};
 
 /// Requests in flight that are tried; `ratio` is the one at [`STANDARD`].
 const IN_FLIGHT: [usize; 3] = [32, 256, 1024];
@@ -45,13 +45,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let folder = options.folder.join(format!("chancery-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let measured = runtime.block_on(measure(options, &folder));
-    std::fs::remove_dir_all(&folder)?;
-    println!("{}", Value::Object(measured?));
-    Ok(())
+    report_in_folder(&options.folder, |folder| async move { Ok(Value::Object(measure(options, &folder).await?)) })
 }
 
 async fn measure(options: &Options, folder: &Path) -> anyhow::Result<Map<String, Value>> {

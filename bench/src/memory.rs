@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::Server;
 use crate::issuer::Running;
-use crate::report::{figure, load_average, row};
+use crate::report::{figure, load_average, report_in_folder, row};
 
 /// What design asks for, with nothing registered.
 const LIMIT_IDLE_MB: f64 = 50.0;
@@ -27,12 +27,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let folder = options.folder.join(format!("chancery-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let measured = tokio::runtime::Runtime::new()?.block_on(measure(options.agents, &folder));
-    std::fs::remove_dir_all(&folder)?;
-    println!("{}", measured?);
-    Ok(())
+    report_in_folder(&options.folder, |folder| async move { measure(options.agents, &folder).await })
 }
 
 async fn measure(agents: usize, folder: &Path) -> anyhow::Result<Value> {

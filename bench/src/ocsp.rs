@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::drive::{Driven, closed_loop, in_parallel, processors};
 use crate::issuer::{INSTANCES, Running, attest_requests};
-use crate::report::{Watch, figure, load_average, median, row};
+use crate::report::{Watch, figure, load_average, median, report_in_folder, row};
 
 /// Requests in flight.
 const IN_FLIGHT: usize = 64;
@@ -42,13 +42,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let folder = options.folder.join(format!("chancery-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let measured = runtime.block_on(measure(options, &folder));
-    std::fs::remove_dir_all(&folder)?;
-    println!("{}", Value::Object(measured?));
-    Ok(())
+    report_in_folder(&options.folder, |folder| async move { Ok(Value::Object(measure(options, &folder).await?)) })
 }
 
 async fn measure(options: &Options, folder: &Path) -> anyhow::Result<Map<String, Value>> {

@@ -1,9 +1,24 @@
 //! Figures: slices of time, medians, a table, and the one JSON line.
 
+use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde_json::Value;
+
+/// Runs what needs a folder of its own below `parent`, which is gone afterwards; then prints what it says, on one line.
+pub(crate) fn report_in_folder<F: Future<Output = anyhow::Result<Value>>>(
+    parent: &Path,
+    measure: impl FnOnce(PathBuf) -> F,
+) -> anyhow::Result<()> {
+    let folder = parent.join(format!("chancery-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let measured = tokio::runtime::Runtime::new()?.block_on(measure(folder.clone()));
+    std::fs::remove_dir_all(&folder)?;
+    println!("{}", measured?);
+    Ok(())
+}
 
 /// What was done in one slice of time.
 #[derive(Clone, Copy, Debug)]

@@ -35,7 +35,7 @@ use tokio_rustls::TlsConnector;
 use crate::drive::closed_loop;
 use crate::http::{Server, http2};
 use crate::issuer::{Running, attest_requests, certificates, csr, local, own_material, private};
-use crate::report::{figure, load_average, median, ms, quantile, row};
+use crate::report::{figure, load_average, median, ms, quantile, report_in_folder, row};
 
 /// Attestations of one address that the issuer takes in a second; the load comes from as many addresses as it takes.
 const PER_ADDRESS: usize = 80;
@@ -59,12 +59,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let folder = options.folder.join(format!("chancery-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let measured = tokio::runtime::Runtime::new()?.block_on(measure(options, &folder));
-    std::fs::remove_dir_all(&folder)?;
-    println!("{}", measured?);
-    Ok(())
+    report_in_folder(&options.folder, |folder| async move { measure(options, &folder).await })
 }
 
 async fn measure(options: &Options, folder: &Path) -> anyhow::Result<Value> {
@@ -245,15 +240,8 @@ async fn follow_feed(
         sha256: SHA256,
     };
     let (mut feed, _) = Feed::new(trust, None, verifier.now());
-    let answer = loop {
-        let request = Request::get(format!("https://{issuer}/v1/feed")).body(Full::default())?;
-        let answer = sender.send_request(request).await?;
-        // An issuer that has just started has not signed a head yet.
-        if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
-            break answer;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+    let request = Request::get(format!("https://{issuer}/v1/feed")).body(Full::default())?;
+    let answer = sender.send_request(request).await?;
     ensure!(answer.status() == StatusCode::OK, "the feed is refused: {}", answer.status());
     let mut body = answer.into_body();
     let mut applied = 0;

@@ -22,7 +22,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::issuer::join_token;
-use crate::report::{figure, load_average, median, ms, quantile, row};
+use crate::report::{figure, load_average, median, ms, quantile, report_in_folder, row};
 
 /// What design asks for.
 const LIMIT_MS: f64 = 50.0;
@@ -38,12 +38,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let folder = options.folder.join(format!("chancery-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let measured = tokio::runtime::Runtime::new()?.block_on(measure(options, &folder));
-    std::fs::remove_dir_all(&folder)?;
-    println!("{}", measured?);
-    Ok(())
+    report_in_folder(&options.folder, |folder| async move { measure(options, &folder).await })
 }
 
 async fn measure(options: &Options, folder: &Path) -> anyhow::Result<Value> {

@@ -15,7 +15,9 @@ use crate::chain::{Link, Verified};
 /// request: between two requests the certificate can expire or be revoked.
 ///
 /// ```compile_fail,E0423
-/// let anybody = chancery_verifier::Peer(todo!());
+/// # fn pretend<F>(facts: std::sync::Arc<F>) {
+/// let anybody = chancery_verifier::Peer(facts);
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Peer(Arc<Facts>);
