@@ -67,7 +67,7 @@ impl Server {
         let writing = store.write(&config.public_url.to_string()).await?;
 
         hold_against_kept_head(&config, &store).await?;
-        let (issuer, publisher, herald) = Issuer::open(config, store, clock).await?;
+        let (issuer, publisher, mut herald) = Issuer::open(config, store, clock).await?;
         let (api_address, status_address) = (api.local_addr()?, status.local_addr()?);
         let admin_socket = issuer.config().listen.admin_socket.clone();
         let admin = bind_admin(&admin_socket)?;
@@ -84,6 +84,8 @@ impl Server {
             let verifier = Verifier::start_with(material, provider, reading)
                 .await
                 .map_err(|error| ServeError::Verifier(error.to_string()))?;
+            // Verifiers that come back after a restart are told at once. What keeps it silent, it says itself once it runs.
+            let _silent = herald.beat().await;
             tasks.spawn(publisher.run());
             tasks.spawn(issuer.responders().clone().run());
             tasks.spawn(herald.run());

@@ -137,6 +137,12 @@ impl Reader {
 }
 
 #[tokio::test]
+async fn a_head_is_signed_before_anybody_can_ask() {
+    let issuer = Issuer::start().await;
+    assert!(issuer.server.issuer().feed().newest().is_some());
+}
+
+#[tokio::test]
 async fn a_service_is_told_of_each_entry_under_a_signed_head() {
     let issuer = Issuer::start().await;
     let crm = issuer.service("crm").await;

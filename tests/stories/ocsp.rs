@@ -137,6 +137,20 @@ async fn what_is_no_request_is_told_so_in_an_ocsp_response() {
 }
 
 #[tokio::test]
+async fn an_issuer_whose_database_lost_something_answers_nobody() {
+    let issuer = Issuer::start().await;
+    let held = issuer.joined("invoice-bot", &[READ]).await;
+    let asked = request(&[cert_id(&issuing(&held), SHA1, held.issued.certificate.serial)], None);
+    post(&issuer, &asked).await.successful();
+    let server = issuer.server.issuer();
+    let mut later = server.feed().newest().unwrap().head.clone();
+    later.tree.size += 1_000;
+    later.revocation.n += 1;
+    assert!(server.store().hold_against(&later).await.unwrap().is_some());
+    assert_eq!(post(&issuer, &asked).await.error(), OcspResponseStatus::TryLater);
+}
+
+#[tokio::test]
 async fn a_copy_is_good_until_the_next_entry() {
     let issuer = Issuer::start().await;
     let held = issuer.joined("invoice-bot", &[READ]).await;
