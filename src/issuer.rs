@@ -67,6 +67,7 @@ impl Issuer {
         let (rng, now) = (SystemRandom::new(), clock.now());
         let status: StatusUrl = config.status_url.to_string().parse().map_err(StartError::Status)?;
         let seal = Seal::open(&config.seal)?;
+        let nonce_key = seal.nonce_key(config.trust_domain.as_str(), store.state().position().epoch)?;
         let authorities = Arc::new(Authorities::open(&config, &status, seal, &store, &rng, now).await?);
         let crls = Arc::new(Crls::default());
         let mut publisher = Publisher::new(store.clone(), authorities.clone(), crls.clone(), clock.clone());
@@ -85,8 +86,7 @@ impl Issuer {
         let feed = herald.feed().clone();
 
         let roots = x509pop_roots(&config)?;
-        let attestors =
-            Attestors::new(&config.trust_domain, config.ttl, roots, &store, &rng).map_err(|_| SealError::Random)?;
+        let attestors = Attestors::new(&config.trust_domain, config.ttl, roots, nonce_key, &store);
         let issuance = Issuance::new(issuance::Parts {
             authorities: authorities.clone(),
             keys: KeyPolicy::new(CRYPTO),

@@ -18,7 +18,7 @@ const RANDOM_LEN: usize = 16;
 const EXPIRY_LEN: usize = 8;
 const TAG_LEN: usize = 32;
 
-/// Makes nonces and knows its own again. A new one at each start: nonces do not outlive the process.
+/// Makes nonces and knows its own again. Under a key that lasts, so that a reply lost in a crash can be asked for again.
 pub(super) struct Challenges {
     key: hmac::Key,
 }
@@ -34,12 +34,9 @@ pub(super) struct Redeemable {
 }
 
 impl Challenges {
-    /// With a random key.
-    ///
-    /// # Errors
-    /// No randomness.
-    pub(super) fn new(rng: &dyn SecureRandom) -> Result<Self, ring::error::Unspecified> {
-        Ok(Self { key: hmac::Key::generate(hmac::HMAC_SHA256, rng)? })
+    /// Under the issuer's key.
+    pub(super) const fn new(key: hmac::Key) -> Self {
+        Self { key }
     }
 
     /// A nonce and when it expires.
@@ -83,12 +80,13 @@ mod tests {
     #[test]
     fn a_nonce_is_known_again_for_as_long_as_it_can_matter_and_by_its_maker_only() {
         let (rng, now) = (SystemRandom::new(), Timestamp::from_unix_seconds(1_795_000_000));
-        let challenges = Challenges::new(&rng).unwrap();
+        let key = || hmac::Key::generate(hmac::HMAC_SHA256, &rng).unwrap();
+        let challenges = Challenges::new(key());
         let (nonce, expires_at) = challenges.draw(now, &rng).unwrap();
         assert_eq!(challenges.redeem(&nonce, now).unwrap().expires_at, expires_at);
         assert!(challenges.redeem(&nonce, expires_at).is_some_and(|late| late.expires_at <= expires_at));
         assert_eq!(challenges.redeem(&nonce, expires_at + REPLAY), None);
-        assert_eq!(Challenges::new(&rng).unwrap().redeem(&nonce, now), None);
+        assert_eq!(Challenges::new(key()).redeem(&nonce, now), None);
 
         for at in 0..nonce.len() {
             let mut altered = nonce.clone().into_bytes();

@@ -13,6 +13,7 @@ use chancery_api::{Challenge, Evidence, RejoinEvidence, Selector, Subject, X509p
 use chancery_ca::SubjectKey;
 use chancery_identity::{Attestation, Certificate, Timestamp, TrustDomain};
 use chancery_verifier::Peer;
+use ring::hmac;
 use ring::rand::SecureRandom;
 use rustls_pki_types::CertificateDer;
 
@@ -80,20 +81,17 @@ pub struct Attestors {
 }
 
 impl Attestors {
-    /// With the roots that `x509pop` evidence must lead to.
-    ///
-    /// # Errors
-    /// No randomness.
+    /// With the roots that `x509pop` evidence must lead to, and the key of its nonces.
     pub fn new(
         trust_domain: &TrustDomain,
         ttl: Ttl,
         x509pop_roots: Vec<CertificateDer<'static>>,
+        nonce_key: hmac::Key,
         store: &Store,
-        rng: &dyn SecureRandom,
-    ) -> Result<Self, ring::error::Unspecified> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             store: store.clone(),
-            challenges: Challenges::new(rng)?,
+            challenges: Challenges::new(nonce_key),
             join_token: join_token::JoinTokens { store: store.clone() },
             x509pop: X509pop { trust_domain: trust_domain.clone(), roots: x509pop_roots, max_session: ttl.max_session },
             rejoin: rejoin::Rejoin {
@@ -101,7 +99,7 @@ impl Attestors {
                 store: store.clone(),
                 within: ttl.rejoin_within,
             },
-        })
+        }
     }
 
     /// A nonce for signing evidence.

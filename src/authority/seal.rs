@@ -1,4 +1,4 @@
-//! The seal: what keeps the authorities' private keys at rest.
+//! The seal: what keeps the authorities' private keys at rest, and what other lasting secrets are derived from.
 //!
 //! ChaCha20-Poly1305 under a key derived for each kind of authority from the 32 bytes of the provider, with the identity
 //! of the sealed key as associated data, so that one sealed key cannot be put in the place of another. It protects a
@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ring::aead::{self, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hkdf;
 use ring::rand::SecureRandom;
+use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
 
 use crate::config::SealSource;
@@ -98,6 +98,21 @@ impl Seal {
             .len();
         plain.truncate(len);
         Ok(plain)
+    }
+
+    /// The key of the nonces that signing evidence is over, the same after a restart.
+    ///
+    /// Another one for each epoch of the log: a database that was put back does not know which nonces are spent.
+    ///
+    /// # Errors
+    /// None that a trust domain's name can bring about.
+    pub fn nonce_key(&self, trust_domain: &str, epoch: u64) -> Result<hmac::Key, SealError> {
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"chancery nonce v1");
+        let epoch = epoch.to_be_bytes();
+        let info = [epoch.as_slice(), trust_domain.as_bytes()];
+        let derived = salt.extract(self.secret.as_ref());
+        let okm = derived.expand(&info, hmac::HMAC_SHA256).map_err(|_| SealError::Random)?;
+        Ok(hmac::Key::from(okm))
     }
 
     /// Root and issuing keys are sealed under different keys.
@@ -195,6 +210,20 @@ mod tests {
             let mut altered = sealed.clone();
             *altered.get_mut(at).unwrap() ^= 1;
             assert!(seal.unseal(ROOT, &altered).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_nonces_is_of_one_seal_one_trust_domain_and_one_epoch() {
+        let seal = |byte| Seal { secret: Zeroizing::new([byte; 32]) };
+        let tag = |seal: Seal, trust_domain, epoch| {
+            let key = seal.nonce_key(trust_domain, epoch).unwrap();
+            hmac::sign(&key, b"nonce").as_ref().to_vec()
+        };
+        let ours = tag(seal(7), "example.org", 1);
+        assert_eq!(tag(seal(7), "example.org", 1), ours);
+        for other in [tag(seal(8), "example.org", 1), tag(seal(7), "example.com", 1), tag(seal(7), "example.org", 2)] {
+            assert_ne!(other, ours);
         }
     }
 }

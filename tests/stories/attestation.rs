@@ -161,6 +161,39 @@ async fn an_existing_certificate_attests_by_its_key_once_a_nonce() {
 }
 
 #[tokio::test]
+async fn a_reply_lost_in_a_restart_is_asked_for_again_and_its_nonce_stays_spent() {
+    let (root, leaf, shown) = fleet();
+    let issuer = Issuer::start_with(|config, folder| {
+        let path = folder.join("fleet.pem");
+        std::fs::write(&path, root.pem()).unwrap();
+        config.x509pop_roots = Some(path);
+    })
+    .await;
+    let new = json!({"name": "invoice-bot", "owner": "team", "scopes": [READ],
+        "attestation": [{"method": "x509pop", "selectors": ["x509pop:subject:cn:host-7"]}, {"method": "join_token"}]});
+    issuer.admin.post::<Value>("/v1/admin/agents", &new).await.unwrap();
+    let token = issuer.token("invoice-bot", 1).await;
+    let over = issuer.attest(&token, Key::draw()).await.unwrap();
+    issuer.forward(2 * 3600).await;
+
+    let (pop_key, rejoin_key, waiting_key, other) = (Key::draw(), Key::draw(), Key::draw(), Key::draw());
+    let pop = issuer.signed("x509pop", "invoice-bot", &leaf, &shown, &pop_key).await;
+    let rejoin = issuer.signed("rejoin", "invoice-bot", &over.issued.chain_pem, &over.key, &rejoin_key).await;
+    let waiting = issuer.signed("x509pop", "invoice-bot", &leaf, &shown, &waiting_key).await;
+    let popped = issuer.attest_by(pop.clone(), pop_key.clone()).await.unwrap();
+    let rejoined = issuer.attest_by(rejoin.clone(), rejoin_key.clone()).await.unwrap();
+
+    let issuer = issuer.restart(async |_| ()).await;
+    assert_eq!(issuer.attest_by(pop.clone(), pop_key).await.unwrap().issued.chain_pem, popped.issued.chain_pem);
+    assert_eq!(issuer.attest_by(rejoin, rejoin_key).await.unwrap().issued.chain_pem, rejoined.issued.chain_pem);
+    let nonce = pop["nonce"].as_str().unwrap();
+    let replayed = issuer.sign("x509pop", "invoice-bot", &leaf, &shown, &other, nonce);
+    assert_eq!(issuer.attest_by(replayed, other).await.err().unwrap().code, "token-used");
+    // What was asked for before, and not used, is good for the rest of its minute.
+    issuer.attest_by(waiting, waiting_key).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_expired_certificate_rejoins_while_its_lineage_is_clean() {
     let issuer = Issuer::start().await;
     let held = issuer.joined("invoice-bot", &[READ]).await;
