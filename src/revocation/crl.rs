@@ -9,6 +9,7 @@ use chancery_api::AuthorityKind;
 use chancery_ca::local::CRYPTO;
 use chancery_ca::{AuthorityCertificate, CrlEntry, CrlNumber, ForeignCrl, ForeignRefused, SignedCrl};
 use chancery_identity::{KeyId, Reason, Serial, Target, Timestamp};
+use chancery_verifier::CrlHeader;
 use tokio::sync::watch;
 
 use crate::authority::{Authorities, CrlError, Issuing, crl_head};
@@ -344,6 +345,14 @@ impl Publisher {
         self.crls.of(authority).map(|crl| crl.number).max(recorded)
     }
 
+    /// Since when CRLs stand, wherever they were signed. RFC 5280 §3.3: what has ended since then is listed once more.
+    fn stands_since(&self, now: Timestamp) -> Timestamp {
+        let issuing = self.authorities.all_issuing();
+        let standing = issuing.iter().filter_map(|one| self.store.state().authority(one.key_id())?.crl.clone());
+        let made = standing.filter_map(|crl| CrlHeader::read(&crl).ok()).map(|header| header.this_update);
+        made.fold(now, Timestamp::min)
+    }
+
     /// Recorded before it is shown: numbers rise over restarts, and the log knows each CRL.
     async fn record(&self, crl: &SignedCrl, count: usize) -> Result<(), PublishError> {
         let published = CrlPublished {
@@ -365,8 +374,9 @@ impl Publisher {
             self.n = 0;
             self.resumed = resumed;
         }
+        let valid_at = if self.n == 0 { self.stands_since(now) } else { now };
         for entry in self.store.state().in_force_after(self.n) {
-            for Hit { authority, serial, not_after } in self.store.hit_by(&entry, now).await? {
+            for Hit { authority, serial, not_after } in self.store.hit_by(&entry, valid_at).await? {
                 let resumable = entry.effect.resumable();
                 let listed = Listed { at: entry.at, reason: entry.reason, resumable, not_after };
                 let by_serial = self.listed.entry(authority).or_default();

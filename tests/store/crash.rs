@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chancery_api::client::Client;
 use chancery_api::{Bundle, CertificateView, Issued, JoinTokenCreated};
+use rustls::client::WantsClientCert;
 use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ConfigBuilder};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -103,7 +105,7 @@ async fn load(url: &str, root: &[u8], token: &str, process: Process) -> Vec<Issu
 }
 
 /// The issuer, killed when it goes out of use: SIGKILL, nothing of it runs on.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -112,31 +114,43 @@ impl Drop for Process {
     }
 }
 
+/// A client without a certificate.
 fn client(url: &str, root: &[u8]) -> Client {
+    client_of(url, root, |builder| builder.with_no_client_auth())
+}
+
+/// A client with what `finish` gives it.
+pub fn client_of(
+    url: &str,
+    root: &[u8],
+    finish: impl FnOnce(ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig,
+) -> Client {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from(root.to_vec())).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    let mut config = finish(builder.with_root_certificates(roots));
     config.alpn_protocols = vec![b"h2".to_vec()];
     let config = Arc::new(config);
     Client::new(url, move || config.clone()).unwrap()
 }
 
-fn chancery() -> Command {
+pub fn chancery() -> Command {
     Command::new(env!("CARGO_BIN_EXE_chancery"))
 }
 
 /// A configuration, a seal and a data folder, as a real installation has them.
-struct Folder {
+pub struct Folder {
     path: PathBuf,
-    url: String,
+    pub url: String,
 }
 
 impl Folder {
-    fn new(database: &str) -> Self {
-        let name = format!("chancery-crash-{}-{}", std::process::id(), database.len());
+    pub fn new(database: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::SeqCst);
+        let name = format!("chancery-crash-{}-{count}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(path.join("data")).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -165,12 +179,12 @@ impl Folder {
         Self { path, url: format!("https://localhost:{port}") }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         Path::new(&self.path).join(name)
     }
 
     /// Starts the issuer, and waits until it says that it is ready.
-    fn start(&self) -> Process {
+    pub fn start(&self) -> Process {
         let mut command = chancery();
         command.args(["serve", "--config"]).arg(self.path("chancery.toml"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

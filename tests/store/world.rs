@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use chancery::authority::Issuing;
 use chancery::clock::Clock;
 use chancery::store::{Cause, Issue, Put, Renew, Spent, Store, Writing};
 use chancery_api::{Access, Admin, Agent, AttestationRule, JoinToken, Service, State, Subject};
@@ -49,7 +50,8 @@ pub enum Kind {
 pub struct Database {
     pub url: String,
     pub kind: Kind,
-    folder: PathBuf,
+    /// For what stands beside it.
+    pub folder: PathBuf,
     schema: String,
 }
 
@@ -66,6 +68,7 @@ impl Database {
             }
             Kind::Postgres => {
                 let server = std::env::var("CHANCERY_TEST_POSTGRES").ok()?;
+                std::fs::create_dir(&folder).unwrap();
                 admin(&server, format!("CREATE SCHEMA {name}")).await;
                 let joint = if server.contains('?') { '&' } else { '?' };
                 let url = format!("{server}{joint}options=-c%20search_path%3D{name}");
@@ -90,8 +93,9 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
         match self.kind {
-            Kind::Sqlite => drop(std::fs::remove_dir_all(&self.folder)),
+            Kind::Sqlite => {}
             Kind::Postgres => {
                 let Ok(server) = std::env::var("CHANCERY_TEST_POSTGRES") else { return };
                 let sql = format!("DROP SCHEMA {} CASCADE", self.schema);
@@ -141,6 +145,15 @@ impl World {
         let writing = Some(store.write("first").await.unwrap());
         let issuer = Issuer::new(clock.now()).await;
         Self { store, writing, clock, issuer, database }
+    }
+
+    /// Forgets the store as a process does that is killed: call it once nothing of it runs any more.
+    pub async fn killed(&mut self) {
+        self.writing = None;
+        if self.database.kind == Kind::Postgres {
+            // The lease of whoever is dead runs out; that time is not waited for here.
+            self.database.tamper("UPDATE head SET lease_expires_at = 0").await;
+        }
     }
 
     /// Stops, and starts again on the same database.
@@ -289,6 +302,11 @@ impl Issuer {
         let authority = root.issue(signer(), &status, day * 90, now, serial(now)).await.unwrap();
         let profile = Profile::new(&authority, &status);
         Self { authority, profile }
+    }
+
+    /// The same that a service has.
+    pub fn of(issuing: &Issuing) -> Self {
+        Self { authority: issuing.authority().clone(), profile: issuing.profile().clone() }
     }
 
     pub async fn sign(&self, claims: Claims, key: &Key, now: Timestamp) -> Signed {
