@@ -55,6 +55,8 @@ pub struct Listen {
     pub status: SocketAddr,
     /// The local administrator's socket.
     pub admin_socket: PathBuf,
+    /// What Prometheus reads, plain HTTP; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Lifetimes.
@@ -114,6 +116,7 @@ impl Config {
                 api: value("listen.api", &file.listen.api)?,
                 status: value("listen.status", &file.listen.status)?,
                 admin_socket: file.listen.admin_socket.unwrap_or_else(|| file.data_dir.join("admin.sock")),
+                metrics: file.listen.metrics.map(|address| value("listen.metrics", &address)).transpose()?,
             },
             public_url: value("public_url", &file.public_url)?,
             status_url: value("status_url", &file.status_url)?,
@@ -137,7 +140,7 @@ impl Config {
             trust_domain: value("trust_domain", "dev.invalid")?,
             public_url: value("public_url", &format!("https://{api}"))?,
             status_url: value("status_url", &format!("http://{status}"))?,
-            listen: Listen { api, status, admin_socket: data_dir.join("admin.sock") },
+            listen: Listen { api, status, admin_socket: data_dir.join("admin.sock"), metrics: None },
             store_url: "sqlite:chancery.db".into(),
             root: RootKey::Managed,
             seal: SealSource::File(data_dir.join("seal.key")),
@@ -178,6 +181,17 @@ impl Config {
                 "status_url",
                 "wanted an http URL: a CRL is signed, and checked before TLS is",
             ));
+        }
+        // Whoever reaches it reads how many verifiers are behind, and when keys end: not for all networks by default.
+        if let Some(metrics) = self.listen.metrics {
+            if metrics.ip().is_unspecified() {
+                let why =
+                    "it is plain HTTP for whoever reaches it: name the address of one network, like 127.0.0.1:9464";
+                return Err(ConfigError::value("listen.metrics", why));
+            }
+            if [self.listen.api, self.listen.status].contains(&metrics) {
+                return Err(ConfigError::value("listen.metrics", "wanted a listener of its own"));
+            }
         }
         if self.dev {
             for (key, address) in [("listen.api", self.listen.api), ("listen.status", self.listen.status)] {
@@ -395,11 +409,12 @@ struct ListenFile {
     api: String,
     status: String,
     admin_socket: Option<PathBuf>,
+    metrics: Option<String>,
 }
 
 impl Default for ListenFile {
     fn default() -> Self {
-        Self { api: "0.0.0.0:8443".into(), status: "0.0.0.0:8080".into(), admin_socket: None }
+        Self { api: "0.0.0.0:8443".into(), status: "0.0.0.0:8080".into(), admin_socket: None, metrics: None }
     }
 }
 
@@ -578,6 +593,16 @@ mod tests {
         for host in ["127.0.0.1", "localhost", "[::1]"] {
             let loopback = GOOD.replace("status.internal", host);
             assert!(Config::parse(&loopback).unwrap_err().to_string().starts_with("status_url"), "{host}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_for_one_network_and_nowhere_by_default() {
+        assert_eq!(Config::parse(GOOD).unwrap().listen.metrics, None);
+        let listening = |metrics: &str| Config::parse(&format!("{GOOD}\n[listen]\nmetrics = \"{metrics}\""));
+        assert!(listening("127.0.0.1:9464").unwrap().listen.metrics.is_some());
+        for refused in ["0.0.0.0:9464", "[::]:9464", "localhost", "0.0.0.0:8443"] {
+            assert!(listening(refused).unwrap_err().to_string().starts_with("listen.metrics"), "{refused}");
         }
     }
 

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chancery_api::{
-    Access, Admin, Agent, AttestRequest, AuthorityEntry, AuthorityKind, Bundle, Challenge, FirstAdministrator,
-    FreshnessLimits, JoinTokenCreated, RenewRequest, RootPin, Service, State as RecordState, Subject, WellKnown,
-    Whoami,
+    Access, Admin, Agent, AttestRequest, AuthorityEntry, AuthorityKind, Bundle, Challenge, Evidence,
+    FirstAdministrator, FreshnessLimits, JoinTokenCreated, RenewRequest, RootPin, Service, State as RecordState,
+    Subject, WellKnown, Whoami,
 };
 use chancery_ca::local::CRYPTO;
 use chancery_ca::{KeyPolicy, StatusUrl};
@@ -24,6 +24,7 @@ use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::issuance::{self, Issuance, Outcome, Wish, renew_after, spread};
+use crate::metrics::Counts;
 use crate::random::Random;
 use crate::refusal::{Code, Refusal};
 use crate::registry::{self, FirstToken, Registry};
@@ -49,6 +50,7 @@ pub struct Issuer {
     ocsp: Ocsp,
     feed: Arc<Feed>,
     first_token: Option<FirstToken>,
+    counts: Counts,
 }
 
 impl Issuer {
@@ -130,6 +132,7 @@ impl Issuer {
             ocsp,
             feed,
             first_token,
+            counts: Counts::new(now),
         };
         Ok((Arc::new(issuer), publisher, herald))
     }
@@ -241,6 +244,11 @@ impl Issuer {
         self.registry.create_first_admin(self.first_token(), request, request_id, self.now()).await
     }
 
+    /// What happened since it began.
+    pub(crate) const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Makes certificates.
     pub const fn issuance(&self) -> &Issuance {
         &self.issuance
@@ -274,7 +282,9 @@ impl Issuer {
         self.attestors.glance(&evidence, now)?;
         let key = self.issuance.subject_key(&csr_pem)?;
         let attested = self.attestors.attest(&evidence, &key, peer, now).await?;
-        self.issuance.issue(attested, key, &Wish { scopes, ttl_s }, request_id, now).await
+        let kind = if matches!(evidence, Evidence::Rejoin(_)) { "rejoin" } else { "attestation" };
+        let issued = self.issuance.issue(attested, key, &Wish { scopes, ttl_s }, request_id, now).await?;
+        Ok(self.counted(kind, issued))
     }
 
     /// The next certificate of the caller's lineage, for a new key.
@@ -291,7 +301,16 @@ impl Issuer {
         let RenewRequest { csr_pem, scopes } = request;
         let attested = attest::renewal(peer)?;
         let key = self.issuance.subject_key(&csr_pem)?;
-        self.issuance.issue(attested, key, &Wish { scopes, ttl_s: None }, request_id, now).await
+        let issued = self.issuance.issue(attested, key, &Wish { scopes, ttl_s: None }, request_id, now).await?;
+        Ok(self.counted("renewal", issued))
+    }
+
+    /// An answer that is given again was counted when it was made.
+    fn counted(&self, kind: &'static str, issued: Committed<Outcome>) -> Committed<Outcome> {
+        if !issued.reply().replayed {
+            self.counts.issued.add(kind);
+        }
+        issued
     }
 
     /// Whether a certificate that the handshake accepted may act now: every request asks, not every connection.

@@ -21,6 +21,7 @@ pub mod config;
 pub mod http;
 pub mod issuance;
 pub mod issuer;
+mod metrics;
 mod random;
 pub mod refusal;
 pub mod registry;

@@ -57,3 +57,13 @@ pub enum AuthorityKind {
     /// Leaves.
     Issuing,
 }
+
+impl AuthorityKind {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Issuing => "issuing",
+        }
+    }
+}

@@ -330,11 +330,7 @@ struct DrawnKey {
 }
 
 fn label<'a>(trust_domain: &'a TrustDomain, kind: AuthorityKind, key_id: &'a str) -> KeyLabel<'a> {
-    let kind = match kind {
-        AuthorityKind::Root => "root",
-        AuthorityKind::Issuing => "issuing",
-    };
-    KeyLabel { kind, key_id, trust_domain: trust_domain.as_str() }
+    KeyLabel { kind: kind.as_str(), key_id, trust_domain: trust_domain.as_str() }
 }
 
 /// The authorities cannot be had.

@@ -51,6 +51,11 @@ impl Responders {
         self.present.load().iter().find(|responder| responder.answers_for(id)).cloned()
     }
 
+    /// All of them.
+    pub fn all(&self) -> Arc<Vec<Arc<Responder>>> {
+        self.present.load_full()
+    }
+
     /// Certifies anew in time, and whom a new authority needs at once, for as long as the service runs.
     pub async fn run(self: Arc<Self>) {
         let mut generations = self.authorities.changes();

@@ -118,6 +118,7 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("listen.api", config.listen.api.to_string()),
         ("listen.status", config.listen.status.to_string()),
         ("listen.admin_socket", config.listen.admin_socket.display().to_string()),
+        ("listen.metrics", config.listen.metrics.map_or_else(|| "-".into(), |address| address.to_string())),
         ("store.url", without_password(&config.store_url)),
         ("keys.root", config.root.to_string()),
         ("keys.seal", seal),

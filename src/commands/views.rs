@@ -3,8 +3,7 @@
 use std::fmt::Display;
 
 use chancery_api::{
-    Admin, Agent, ApiToken, AuthorityKind, AuthorityView, CertificateView, Instance, JoinToken, RevocationView,
-    Service, SystemEntry,
+    Admin, Agent, ApiToken, AuthorityView, CertificateView, Instance, JoinToken, RevocationView, Service, SystemEntry,
 };
 use chancery_identity::Timestamp;
 
@@ -184,13 +183,7 @@ impl Record for RevocationView {
 impl Record for AuthorityView {
     const COLUMNS: &'static [Column<Self>] = &[
         Column("KEY ID", Always, |authority| authority.key_id.to_string()),
-        Column("KIND", Always, |authority| {
-            match authority.kind {
-                AuthorityKind::Root => "root",
-                AuthorityKind::Issuing => "issuing",
-            }
-            .into()
-        }),
+        Column("KIND", Always, |authority| authority.kind.as_str().into()),
         Column("STATE", Always, |authority| authority.state.as_str().into()),
         Column("NOT AFTER", Always, |authority| at(authority.not_after)),
         Column("SIGNS FROM", Wide, |authority| optional(authority.signs_from_at)),

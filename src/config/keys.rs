@@ -10,6 +10,7 @@ pub(crate) const KEYS: &[&str] = &[
     "listen.api",
     "listen.status",
     "listen.admin_socket",
+    "listen.metrics",
     "store.url",
     "keys.root",
     "keys.seal",

@@ -11,6 +11,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::metrics::Tally;
 use crate::refusal::{Code, Refusal};
 
 /// How much is too much.
@@ -60,6 +61,7 @@ pub(super) struct Limits {
     denials: DefaultKeyedRateLimiter<String>,
     waits: Places,
     feeds: Places,
+    hits: Tally,
 }
 
 /// Places for what stays open, so many for one identity and so many in all.
@@ -73,13 +75,15 @@ struct Places {
 const REMEMBERED: usize = 10_000;
 
 impl Limits {
-    pub(super) fn new(rates: Rates) -> Self {
+    /// Counts in `hits` whom they keep out.
+    pub(super) fn new(rates: Rates, hits: Tally) -> Self {
         Self {
             peers: RateLimiter::keyed(Quota::per_second(rates.peer_per_s)),
             total: RateLimiter::direct(Quota::per_second(rates.total_per_s)),
             denials: RateLimiter::keyed(Quota::per_second(rates.denials_logged_per_s)),
             waits: Places::new(rates.waits_per_identity, rates.waits_max),
             feeds: Places::new(rates.feeds_per_identity, rates.feeds_max),
+            hits,
         }
     }
 
@@ -93,9 +97,11 @@ impl Limits {
             u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1)
         };
         self.peers.check_key(&network(address)).map_err(|not_until| {
+            self.hits.add("requests_of_peer");
             Refusal::new(Code::TooManyRequests, format!("too many requests from {address}")).after(seconds(not_until))
         })?;
         self.total.check().map_err(|not_until| {
+            self.hits.add("requests");
             Refusal::new(Code::Overloaded, "too many requests from all callers together").after(seconds(not_until))
         })
     }
@@ -105,14 +111,22 @@ impl Limits {
         if self.denials.len() > REMEMBERED {
             self.denials.retain_recent();
         }
-        self.denials.check_key(&actor.to_string()).is_ok()
+        let logs = self.denials.check_key(&actor.to_string()).is_ok();
+        if !logs {
+            self.hits.add("denials_logged");
+        }
+        logs
     }
 
     /// A place to wait in. Waits are the first thing to be shed.
     pub(super) fn wait(&self, identity: &Actor) -> Result<Place, Refusal> {
         self.waits.take(identity).map_err(|full| match full {
-            Full::All => Refusal::new(Code::Overloaded, "too many wait for changes").after(60),
+            Full::All => {
+                self.hits.add("waits");
+                Refusal::new(Code::Overloaded, "too many wait for changes").after(60)
+            }
             Full::Identity => {
+                self.hits.add("waits_of_identity");
                 Refusal::new(Code::Overloaded, "this identity waits for changes too many times at once").after(60)
             }
         })
@@ -121,8 +135,14 @@ impl Limits {
     /// A place at the feed.
     pub(super) fn feed(&self, identity: &SpiffeId) -> Result<Place, Refusal> {
         self.feeds.take(&Actor::Holder(identity.clone())).map_err(|full| match full {
-            Full::All => Refusal::new(Code::Overloaded, "too many read the feed"),
-            Full::Identity => Refusal::new(Code::TooManyRequests, format!("{identity} reads the feed too many times")),
+            Full::All => {
+                self.hits.add("feeds");
+                Refusal::new(Code::Overloaded, "too many read the feed")
+            }
+            Full::Identity => {
+                self.hits.add("feeds_of_identity");
+                Refusal::new(Code::TooManyRequests, format!("{identity} reads the feed too many times"))
+            }
         })
     }
 }
@@ -179,17 +199,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use chancery_identity::Timestamp;
+
     use super::*;
+    use crate::metrics::Counts;
 
     fn limits(peer: u32, total: u32) -> Limits {
         let rate = |n| NonZeroU32::new(n).unwrap();
-        Limits::new(Rates {
+        let rates = Rates {
             peer_per_s: rate(peer),
             total_per_s: rate(total),
             waits_per_identity: 2,
             waits_max: 3,
             ..Rates::default()
-        })
+        };
+        Limits::new(rates, Counts::new(Timestamp::from_unix_seconds(0)).capped)
     }
 
     #[test]

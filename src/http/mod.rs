@@ -20,6 +20,7 @@ mod instances;
 mod join_tokens;
 mod limits;
 mod log;
+mod metrics;
 mod ocsp;
 mod openapi;
 mod page;
@@ -38,9 +39,11 @@ mod whoami;
 mod tests;
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
+use axum::routing::get;
+use chancery_verifier::Counter;
 
 use crate::issuer::Issuer;
 
@@ -60,6 +63,11 @@ pub fn status(issuer: Arc<Issuer>) -> Router {
     routes::router(&App::new(issuer, Rates::default()), |route| route.on_status)
 }
 
+/// What operators measure, for a listener that only they reach. `handshakes` are those of the API, once it listens.
+pub fn metrics(issuer: Arc<Issuer>, handshakes: Arc<OnceLock<Counter>>) -> Router {
+    Router::new().route("/metrics", get(metrics::scrape)).with_state(metrics::Scraped { issuer, handshakes })
+}
+
 /// What handlers share. Clones are the same.
 #[derive(Clone)]
 struct App {
@@ -69,7 +77,8 @@ struct App {
 
 impl App {
     fn new(issuer: Arc<Issuer>, rates: Rates) -> Self {
-        Self { issuer, limits: Arc::new(Limits::new(rates)) }
+        let limits = Limits::new(rates, issuer.counts().capped.clone());
+        Self { issuer, limits: Arc::new(limits) }
     }
 }
 

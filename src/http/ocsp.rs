@@ -27,7 +27,7 @@ const MAX_AGE: Duration = Duration::from_secs(30);
 pub(super) async fn post(State(app): State<App>, request: Request) -> Response<Body> {
     match collect(request.into_body(), BODY_LEN_MAX, BODY_TIMEOUT).await {
         Ok(body) => answered(&app, &body, &HeaderMap::new()).await,
-        Err(_) => refused(OcspError::MalformedRequest),
+        Err(_) => refused(&app, OcspError::MalformedRequest),
     }
 }
 
@@ -35,14 +35,17 @@ pub(super) async fn get(State(app): State<App>, request: Request) -> Response<Bo
     let encoded = request.uri().path().strip_prefix("/ocsp/").unwrap_or_default();
     match decode(encoded) {
         Some(der) => answered(&app, &der, request.headers()).await,
-        None => refused(OcspError::MalformedRequest),
+        None => refused(&app, OcspError::MalformedRequest),
     }
 }
 
 async fn answered(app: &App, request: &[u8], headers: &HeaderMap) -> Response<Body> {
     match app.ocsp().answer(request).await {
-        Ok(answer) => successful(app, &answer, headers),
-        Err(error) => refused(error),
+        Ok(answer) => {
+            app.counts().ocsp.add("successful");
+            successful(app, &answer, headers)
+        }
+        Err(error) => refused(app, error),
     }
 }
 
@@ -69,13 +72,14 @@ fn successful(app: &App, answer: &Arc<OcspAnswer>, request: &HeaderMap) -> Respo
 
 /// RFC 6960 §2.3 has no HTTP statuses for these. A request for a stranger's certificate is a good one, so 200; what is to be
 /// asked again says when.
-fn refused(error: OcspError) -> Response<Body> {
-    let (status, retry_after) = match error {
-        OcspError::MalformedRequest => (StatusCode::BAD_REQUEST, None),
-        OcspError::Unauthorized => (StatusCode::OK, None),
-        OcspError::InternalError => (StatusCode::INTERNAL_SERVER_ERROR, None),
-        OcspError::TryLater => (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1"))),
+fn refused(app: &App, error: OcspError) -> Response<Body> {
+    let (word, status, retry_after) = match error {
+        OcspError::MalformedRequest => ("malformed_request", StatusCode::BAD_REQUEST, None),
+        OcspError::Unauthorized => ("unauthorized", StatusCode::OK, None),
+        OcspError::InternalError => ("internal_error", StatusCode::INTERNAL_SERVER_ERROR, None),
+        OcspError::TryLater => ("try_later", StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, "1"))),
     };
+    app.counts().ocsp.add(word);
     let headers: Vec<_> = std::iter::once((CACHE_CONTROL, "no-store")).chain(retry_after).collect();
     response(status, Bytes::from_static(error.der()), &headers)
 }

@@ -28,6 +28,7 @@ pub(super) async fn identify(State(app): State<App>, mut request: Request, next:
         Refusal::new(Code::Internal, "the issuer failed; its own log tells more under the request id").into_response()
     });
     if let Some(refusal) = refusal_in(&response) {
+        app.counts().refused.add(refusal.code().as_str());
         if refusal.code().status() < 500 {
             tracing::info!(%request_id, %method, path, code = %refusal.code(), "refused");
         } else {

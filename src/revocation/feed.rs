@@ -1,7 +1,7 @@
 //! The feed: each connection first catches up, then gets what all get, the same bytes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,6 +28,7 @@ pub struct Feed {
     newest: watch::Sender<Option<Arc<Beat>>>,
     frames: broadcast::Sender<Frame>,
     closed: AtomicBool,
+    shed: AtomicU64,
 }
 
 /// One signed head, and what a connection that begins at it must be told besides.
@@ -65,7 +66,8 @@ enum Frame {
 
 impl Feed {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, newest: watch::Sender::new(None), frames: broadcast::Sender::new(FRAMES), closed: false.into() }
+        let frames = broadcast::Sender::new(FRAMES);
+        Self { store, newest: watch::Sender::new(None), frames, closed: false.into(), shed: 0.into() }
     }
 
     /// The newest signed head; `None` while none was signed.
@@ -81,6 +83,11 @@ impl Feed {
     /// How many connections listen.
     pub fn listeners(&self) -> usize {
         self.frames.receiver_count()
+    }
+
+    /// How many connections were ended because they were too slow.
+    pub fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
     }
 
     /// Ends all connections; there will be no others.
@@ -186,6 +193,7 @@ impl Connection {
                     Ok(Frame::End) | Err(broadcast::error::RecvError::Closed) => return Ok(None),
                     Err(broadcast::error::RecvError::Lagged(behind)) => {
                         tracing::warn!(behind, "a consumer of the feed is too slow, and is shed");
+                        self.feed.shed.fetch_add(1, Ordering::Relaxed);
                         return Ok(None);
                     }
                 },

@@ -268,6 +268,25 @@ impl Roster {
         })
     }
 
+    /// How many there are, and how far those that may accept anything are behind `newest`.
+    pub(super) fn census(&self, newest: Number, at: Moment) -> Census {
+        let mut census = Census {
+            states: [KnowledgeState::Fresh, KnowledgeState::Stale, KnowledgeState::Expired].map(|state| (state, 0)),
+            behind: 0,
+            slowest: None,
+        };
+        for verifier in self.verifiers.values() {
+            let state = verifier.state(self.freshness, at);
+            census.states.iter_mut().filter(|(it, _)| *it == state).for_each(|(_, count)| *count += 1);
+            if state != KnowledgeState::Expired {
+                census.behind += u64::from(verifier.confirmed.is_none_or(|confirmed| confirmed < newest));
+                let slower = |slowest: u64| verifier.confirmed.map_or(slowest, |confirmed| slowest.min(confirmed.n));
+                census.slowest = census.slowest.map(slower).or(verifier.confirmed.map(|confirmed| confirmed.n));
+            }
+        }
+        census
+    }
+
     /// Takes out those that refuse everything since a day.
     pub(super) fn take_gone(&mut self, at: Moment) -> Vec<Lineage> {
         let freshness = self.freshness;
@@ -303,6 +322,17 @@ impl Open {
         }
         (!self.0.is_empty()).then(|| (count, services.into_iter().collect()))
     }
+}
+
+/// All verifiers at one moment, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Census {
+    /// How many know the present how well.
+    pub(crate) states: [(KnowledgeState, u64); 3],
+    /// How many may accept something and did not confirm the newest number.
+    pub(crate) behind: u64,
+    /// The lowest number that one of those that may accept something has confirmed.
+    pub(crate) slowest: Option<u64>,
 }
 
 /// What is known of one verifier.

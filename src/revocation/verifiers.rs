@@ -12,7 +12,7 @@ use chancery_identity::{Certificate, Effect, KeyId, Name, Scope, SpiffeId, Trust
 use tokio::sync::watch;
 
 use super::PublishedCrl;
-use super::roster::{Full, Number, Open, Replica, Roster, Span, VERIFIERS_MAX};
+use super::roster::{Census, Full, Number, Open, Replica, Roster, Span, VERIFIERS_MAX};
 use crate::clock::Clock;
 use crate::config::Freshness;
 use crate::refusal::{Code, Refusal};
@@ -147,6 +147,11 @@ impl Verifiers {
                 }
             })
             .collect()
+    }
+
+    /// How many there are, and how far they are behind.
+    pub(crate) fn census(&self) -> Census {
+        self.roster().census(self.newest(), self.clock.moment())
     }
 
     /// Forgets those that refuse everything since a day.

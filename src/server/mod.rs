@@ -44,6 +44,7 @@ pub struct Server {
     admin_socket: PathBuf,
     api: std::net::SocketAddr,
     status: std::net::SocketAddr,
+    metrics: Option<std::net::SocketAddr>,
 }
 
 impl Server {
@@ -57,6 +58,10 @@ impl Server {
         // The sockets first: two issuers in one place are found out before either touches the database.
         let api = bind(config.listen.api).await?;
         let status = bind(config.listen.status).await?;
+        let metrics = match config.listen.metrics {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
         let mut config = config;
         if config.dev {
             config.took(api.local_addr()?, status.local_addr()?)?;
@@ -69,12 +74,18 @@ impl Server {
         hold_against_kept_head(&config, &store).await?;
         let (issuer, publisher, mut herald) = Issuer::open(config, store, clock).await?;
         let (api_address, status_address) = (api.local_addr()?, status.local_addr()?);
+        let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
         let admin_socket = issuer.config().listen.admin_socket.clone();
         let admin = bind_admin(&admin_socket)?;
 
         let (draining, drain) = tokio::sync::watch::channel(false);
         let mut tasks = JoinSet::new();
         let router = http::api(issuer.clone(), Rates::default());
+        let handshakes = Arc::default();
+        // Also for one that is rolled back: who watches must see it.
+        if let Some(metrics) = metrics {
+            tasks.spawn(serve::plain(metrics, http::metrics(issuer.clone(), Arc::clone(&handshakes)), drain.clone()));
+        }
         // A database that lost something signs nothing, not even a certificate for this listener: whoever administers this
         // machine is all who is served.
         if issuer.store().rolled_back().is_none() {
@@ -92,11 +103,12 @@ impl Server {
             tasks.spawn(own.run(verifier.clone()));
             tasks.spawn(forget(issuer.clone()));
             tasks.spawn(void_first_token(issuer.clone()));
-            tasks.spawn(serve::tls(api, verifier, router.clone(), drain.clone()));
+            tasks.spawn(serve::tls(api, verifier, router.clone(), handshakes, drain.clone()));
             tasks.spawn(serve::plain(status, http::status(issuer.clone()), drain.clone()));
         }
         tasks.spawn(serve::local(admin, router, drain));
-        Ok(Self { issuer, writing, tasks, draining, admin_socket, api: api_address, status: status_address })
+        let (api, status, metrics) = (api_address, status_address, metrics_address);
+        Ok(Self { issuer, writing, tasks, draining, admin_socket, api, status, metrics })
     }
 
     /// The issuer behind the sockets.
@@ -112,6 +124,11 @@ impl Server {
     /// Where CRLs, authority certificates and OCSP answers are served.
     pub const fn status(&self) -> std::net::SocketAddr {
         self.status
+    }
+
+    /// Where metrics are served, if they are.
+    pub const fn metrics(&self) -> Option<std::net::SocketAddr> {
+        self.metrics
     }
 
     /// Serves until `stop` is done, then lets open requests finish, 3 seconds at most.

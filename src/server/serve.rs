@@ -1,13 +1,13 @@
 //! Accept loops: connections in, requests with their origin out to a router. Over TLS the loop is the verifier's.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::middleware::map_request;
 use chancery_verifier::axum::{Http, Limits, serve_unguarded};
-use chancery_verifier::{ClientCertificate, ListenerOptions, Peer, Verifier};
+use chancery_verifier::{ClientCertificate, Counter, ListenerOptions, Peer, Verifier};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
@@ -24,8 +24,14 @@ fn limits() -> Limits {
     Limits { header_timeout: Duration::from_secs(10), drain: super::DRAIN, ..Limits::default() }
 }
 
-/// The API.
-pub(super) async fn tls(socket: TcpListener, verifier: Verifier, router: Router, mut drain: watch::Receiver<bool>) {
+/// The API. Its handshakes are counted where `handshakes` says, once it listens.
+pub(super) async fn tls(
+    socket: TcpListener,
+    verifier: Verifier,
+    router: Router,
+    handshakes: Arc<OnceLock<Counter>>,
+    mut drain: watch::Receiver<bool>,
+) {
     let options = ListenerOptions { client_certificate: ClientCertificate::Optional, ..ListenerOptions::default() };
     let router = router.layer(map_request(async |mut request: Request| {
         let extensions = request.extensions_mut();
@@ -38,6 +44,7 @@ pub(super) async fn tls(socket: TcpListener, verifier: Verifier, router: Router,
     let served = serve_unguarded(socket, router, verifier)
         .options(options)
         .limits(limits())
+        .counted_in(handshakes)
         .with_graceful_shutdown(async move { stopping(&mut drain).await })
         .await;
     if let Err(error) = served {
@@ -70,7 +77,7 @@ pub(super) async fn local(listener: UnixListener, router: Router, mut drain: wat
     }
 }
 
-/// The status listener.
+/// The status listener, or that of the metrics.
 pub(super) async fn plain(listener: TcpListener, router: Router, mut drain: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(PLAIN_MAX));
     let http = Http::new(&limits());

@@ -65,7 +65,7 @@ impl Decision for PutAuthority {
         };
         let values = vec![
             authority.key_id.into(),
-            kind_word(authority.kind).into(),
+            authority.kind.as_str().into(),
             authority.log_index.into(),
             authority.certificate.clone().into(),
             authority.sealed_key.clone().into(),
@@ -81,7 +81,7 @@ impl Decision for PutAuthority {
             .await?;
         let facts = Facts::from_iter([
             ("what", "authority".to_owned()),
-            ("kind", kind_word(authority.kind).to_owned()),
+            ("kind", authority.kind.as_str().to_owned()),
             ("certificate_sha256", hex(&SHA256.digest(&[&authority.certificate]).0)),
             ("key", if authority.sealed_key.is_some() { "sealed here" } else { "elsewhere" }.to_owned()),
         ]);
@@ -200,13 +200,6 @@ fn current(batch: &Batch<'_>, key_id: KeyId) -> Option<Arc<Authority>> {
         _ => None,
     });
     changed.or_else(|| batch.state().authority(key_id))
-}
-
-const fn kind_word(kind: AuthorityKind) -> &'static str {
-    match kind {
-        AuthorityKind::Root => "root",
-        AuthorityKind::Issuing => "issuing",
-    }
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

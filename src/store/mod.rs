@@ -51,6 +51,7 @@ pub use revocations::{Hit, Resume, RevocationQuery, Revoke};
 pub use state::{Position, State};
 pub use tokens::{CreateApiToken, CreateJoinToken, DeleteApiToken, DeleteJoinToken, REPLAY, Redemption, Spent};
 pub use verifiers::{ForgetVerifiers, KeepVerifier};
+pub(crate) use writer::Commits;
 pub use writer::Stopped;
 
 use db::Db;
@@ -74,6 +75,7 @@ struct Shared {
     jobs: RwLock<Option<Office>>,
     /// Set for good once something that was told is found missing.
     rolled_back: Arc<OnceLock<RolledBack>>,
+    commits: Commits,
 }
 
 /// The lease, as those who decide and those who read under it know it.
@@ -109,7 +111,15 @@ impl Store {
         db.check_migrations().await?;
         let state = Arc::new(State::new(Memory::load(&db).await?));
         Ok(Self {
-            shared: Arc::new(Shared { db, state, clock, random, jobs: RwLock::default(), rolled_back: Arc::default() }),
+            shared: Arc::new(Shared {
+                db,
+                state,
+                clock,
+                random,
+                jobs: RwLock::default(),
+                rolled_back: Arc::default(),
+                commits: Commits::default(),
+            }),
         })
     }
 
@@ -118,7 +128,7 @@ impl Store {
     /// # Errors
     /// A database that fails.
     pub async fn write(&self, holder: &str) -> Result<Writing, DbError> {
-        let Shared { db, state, clock, random, rolled_back, .. } = &*self.shared;
+        let Shared { db, state, clock, random, rolled_back, commits, .. } = &*self.shared;
         let lease = Lease::acquire(db, holder).await?;
         feed::backfill(db).await?;
         // Whatever memory holds was logged when it changed.
@@ -128,9 +138,9 @@ impl Store {
         let (sender, jobs) = mpsc::channel(WAITING);
         let office = Office { jobs: sender, fence: lease.fence };
         let (db, state, clock, random) = (db.clone(), state.clone(), clock.clone(), random.clone());
-        let rolled_back = rolled_back.clone();
+        let (rolled_back, commits) = (rolled_back.clone(), commits.clone());
         let instances = Default::default();
-        let writer = Writer { db, state, clock, random, lease, jobs, rolled_back, instances };
+        let writer = Writer { db, state, clock, random, lease, jobs, rolled_back, instances, commits };
         *self.shared.jobs.write().unwrap_or_else(PoisonError::into_inner) = Some(office);
         Ok(Writing { store: self.clone(), task: tokio::spawn(writer.run()) })
     }
@@ -148,6 +158,16 @@ impl Store {
         let job: Box<dyn Job> = Box::new(Pending::new(decision, answer));
         jobs.ok_or(CommitError::NotWriting)?.send(job).await.map_err(|_| CommitError::NotWriting)?;
         answered.await.map_err(|_| CommitError::NotWriting)?
+    }
+
+    /// What the writer measured.
+    pub(crate) fn commits(&self) -> &Commits {
+        &self.shared.commits
+    }
+
+    /// How many decisions wait for the writer.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.office().map_or(0, |office| (office.jobs.max_capacity() - office.jobs.capacity()) as u64)
     }
 
     /// Whether this process holds the lease and takes decisions.

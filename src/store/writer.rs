@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use chancery_identity::Name;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval_at};
@@ -30,6 +31,23 @@ pub(super) struct Writer {
     pub(super) rolled_back: Arc<OnceLock<RolledBack>>,
     /// See [`Batch::instances`]: true as long as nobody else writes.
     pub(super) instances: HashMap<Name, u64>,
+    pub(super) commits: Commits,
+}
+
+/// What transactions held, and how long they took. Clones count together.
+#[derive(Clone, Debug)]
+pub(crate) struct Commits {
+    pub(crate) size: Histogram,
+    pub(crate) seconds: Histogram,
+}
+
+impl Default for Commits {
+    fn default() -> Self {
+        let size = Histogram::new(exponential_buckets(1.0, 2.0, 8));
+        // From a quarter of a millisecond to two seconds.
+        let seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
+        Self { size, seconds }
+    }
 }
 
 /// Why a writer stopped.
@@ -132,12 +150,15 @@ impl Writer {
     /// Nearly all renewals find their lineage as the certificate shown says, so that is written without a look, and the
     /// UPDATE tells. Where one does not, all is decided again from the rows.
     async fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let begun = Instant::now();
         if let Some(why) = self.rolled_back.get() {
             return Err(Failure::RolledBack(*why));
         }
         if !self.attempt(jobs, Lineages::Expected).await? {
             self.attempt(jobs, Lineages::Read).await?;
         }
+        self.commits.size.observe(jobs.len() as f64);
+        self.commits.seconds.observe(begun.elapsed().as_secs_f64());
         Ok(())
     }
 

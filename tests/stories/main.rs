@@ -16,6 +16,7 @@ mod external_root;
 mod feed;
 mod first_administrator;
 mod fixture;
+mod metrics;
 mod ocsp;
 mod program;
 mod renewal;

@@ -27,6 +27,7 @@ use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ use tokio::sync::watch;
 use tower_service::Service;
 
 use crate::http::GuardLayer;
-use crate::{Allowed, Connection, Denial, Guard, Listener, ListenerOptions, Peer, Verifier};
+use crate::{Allowed, Connection, Counter, Denial, Guard, Listener, ListenerOptions, Peer, Verifier};
 
 /// Serves a router behind a guard: each request is checked before the router sees it, and goes on with the path that
 /// was checked. Handlers take the [`Peer`] as an argument.
@@ -73,6 +74,7 @@ pub struct Serve {
     guard: Option<Guard>,
     options: ListenerOptions,
     limits: Limits,
+    counter: Arc<OnceLock<Counter>>,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -114,6 +116,7 @@ impl Serve {
             guard,
             options: ListenerOptions::default(),
             limits: Limits::default(),
+            counter: Arc::default(),
             shutdown: Box::pin(std::future::pending()),
         }
     }
@@ -128,6 +131,11 @@ impl Serve {
         Self { limits, ..self }
     }
 
+    /// Puts what reads the listener's counts there, once it listens.
+    pub fn counted_in(self, counter: Arc<OnceLock<Counter>>) -> Self {
+        Self { counter, ..self }
+    }
+
     /// Stops when this is ready: accepts no more, tells clients, and lets requests under way end within
     /// [`Limits::drain`].
     pub fn with_graceful_shutdown(self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
@@ -136,6 +144,8 @@ impl Serve {
 
     async fn run(self) -> io::Result<()> {
         let mut listener = Listener::new(self.socket, &self.verifier, self.options)?;
+        // A place that has one already keeps it: whoever gave it away twice reads the first.
+        let _ = self.counter.set(listener.counter());
         let http = Http::new(&self.limits);
         let guard = self.guard.as_ref().map(Guard::layer);
         let mut shutdown = self.shutdown;
