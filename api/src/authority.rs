@@ -94,8 +94,8 @@ pub struct RotateRequest {
 #[serde(deny_unknown_fields)]
 #[allow(clippy::exhaustive_structs, reason = "a wire type: both sides build it")]
 pub struct ImportRequest {
-    /// PEM, in any order: the root's certificate, the root's CRL, an issuing certificate that was asked for here. What is
-    /// there already may be left out.
+    /// PEM, in any order: the root's certificate, the root's CRL, the certificates of an issuing authority and of a key
+    /// that signs heads that were asked for here. What is there already may be left out.
     pub pem: String,
     /// Import nothing; say whether it could be.
     #[serde(default)]
@@ -113,6 +113,20 @@ pub struct Imported {
     /// The issuing authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuing: Option<AuthorityView>,
+    /// The key that signs heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_key: Option<HeadKeyView>,
+}
+
+/// A key that signs heads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[allow(clippy::exhaustive_structs, reason = "a wire type: both sides build it")]
+pub struct HeadKeyView {
+    /// The key.
+    pub key_id: KeyId,
+    /// When it begins to sign.
+    pub signs_from_at: Timestamp,
 }
 
 /// What a rotation does.

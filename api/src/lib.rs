@@ -44,7 +44,7 @@ pub use attest::{
     AttestRequest, Challenge, Evidence, Issued, IssuedCertificate, JoinTokenEvidence, RejoinEvidence, RenewRequest,
     X509popEvidence,
 };
-pub use authority::{AuthorityState, AuthorityView, ImportRequest, Imported, RotateRequest, Rotation};
+pub use authority::{AuthorityState, AuthorityView, HeadKeyView, ImportRequest, Imported, RotateRequest, Rotation};
 pub use binding::binding_preimage;
 pub use bundle::{Bundle, BundleError, Jwk};
 pub use certificate::{CertificateState, CertificateView};

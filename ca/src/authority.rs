@@ -109,15 +109,41 @@ pub async fn request_issuing(
     signer: &dyn Signer,
     crypto: Crypto,
 ) -> Result<Vec<u8>, AuthorityError> {
+    let extensions = |w: &mut Writer, key_id| authority_extensions(w, Kind::Issuing, trust_domain, key_id);
+    request("issuing", trust_domain, signer, crypto, extensions).await
+}
+
+/// Asks a root that signs elsewhere for the certificate of a key that signs heads, as [`request_issuing`] does.
+///
+/// # Errors
+/// The signer failed, or its key is no Ed25519 key.
+pub async fn request_head_key(
+    trust_domain: &TrustDomain,
+    signer: &dyn Signer,
+    crypto: Crypto,
+) -> Result<Vec<u8>, AuthorityError> {
+    if signer.algorithm() != Algorithm::Ed25519 {
+        return Err(AuthorityError::Unfit("heads are signed by Ed25519"));
+    }
+    request("head", trust_domain, signer, crypto, head_key_extensions).await
+}
+
+async fn request(
+    role: &str,
+    trust_domain: &TrustDomain,
+    signer: &dyn Signer,
+    crypto: Crypto,
+    extensions: impl FnOnce(&mut Writer, KeyId),
+) -> Result<Vec<u8>, AuthorityError> {
     let holder = public_key(signer)?;
     let key_id = key::key_id(holder.bits, crypto);
     let mut writer = Writer::new();
     writer.nested(der::SEQUENCE, |w| {
-        w.unsigned_64(0).raw(&distinguished_name("issuing", trust_domain, key_id)).raw(holder.spki);
+        w.unsigned_64(0).raw(&distinguished_name(role, trust_domain, key_id)).raw(holder.spki);
         w.nested(der::context_constructed(0), |w| {
             w.nested(der::SEQUENCE, |w| {
                 w.oid(EXTENSION_REQUEST).nested(der::SET, |w| {
-                    w.nested(der::SEQUENCE, |w| authority_extensions(w, Kind::Issuing, trust_domain, key_id));
+                    w.nested(der::SEQUENCE, |w| extensions(w, key_id));
                 });
             });
         });
@@ -340,10 +366,9 @@ impl Planned<'_> {
 fn extensions(w: &mut Writer, kind: Kind, issuer: &Issuer, key_id: KeyId) {
     match kind {
         Kind::Responder => return responder_extensions(w, issuer.key_id, key_id),
-        Kind::HeadKey => return head_key_extensions(w, issuer, key_id),
-        Kind::Leaf | Kind::Issuing | Kind::Root => {}
+        Kind::HeadKey => head_key_extensions(w, key_id),
+        Kind::Leaf | Kind::Issuing | Kind::Root => authority_extensions(w, kind, &issuer.trust_domain, key_id),
     }
-    authority_extensions(w, kind, &issuer.trust_domain, key_id);
     if let Some(links) = &issuer.links {
         certificate::authority_extensions(w, issuer.key_id, links);
     }
@@ -374,7 +399,7 @@ fn authority_extensions(w: &mut Writer, kind: Kind, trust_domain: &TrustDomain, 
 }
 
 /// No SPIFFE ID: the key speaks of the log and is nobody that connects.
-fn head_key_extensions(w: &mut Writer, issuer: &Issuer, key_id: KeyId) {
+fn head_key_extensions(w: &mut Writer, key_id: KeyId) {
     extension(w, oid::BASIC_CONSTRAINTS, true, |w| {
         w.nested(der::SEQUENCE, |_| {});
     });
@@ -389,9 +414,6 @@ fn head_key_extensions(w: &mut Writer, issuer: &Issuer, key_id: KeyId) {
     extension(w, oid::SUBJECT_KEY_ID, false, |w| {
         w.octets(key_id.bytes());
     });
-    if let Some(links) = &issuer.links {
-        certificate::authority_extensions(w, issuer.key_id, links);
-    }
 }
 
 /// No SPIFFE ID: whoever answers for certificates is no workload, and authenticates as nobody.

@@ -6,7 +6,10 @@ use chancery_identity::{Serial, Timestamp, oid};
 use crate::algorithm::PublicKey;
 use crate::certificate::{Links, Parts};
 use crate::lint::{Finding, Kind, lint};
-use crate::{Algorithm, AuthorityCertificate, AuthorityError, CrlNumber, Crypto, KeyPolicy, KeyRefused};
+use crate::{
+    Algorithm, AuthorityCertificate, AuthorityError, CrlNumber, Crypto, HEAD_KEY_VALIDITY, HeadKeyCertificate,
+    KeyPolicy, KeyRefused,
+};
 
 /// What a foreign root may choose by itself: how long, which serials, and where its own CRL and certificate stand.
 const ITS_OWN: &[&str] =
@@ -25,7 +28,7 @@ pub fn judge_root(root: &AuthorityCertificate, crypto: Crypto, now: Timestamp) -
     let any = Algorithm::ALL.into_iter().fold(KeyPolicy::new(crypto), KeyPolicy::allow);
     any.admit(&key)?;
     // OpenSSL writes its own key id into a root; that says nothing new and harms nobody.
-    profile(Kind::Root, root, root, crypto, now, &["authority_key_id"])
+    profile(Kind::Root, root.der(), root.spki(), root, crypto, now, &["authority_key_id"])
 }
 
 /// Judges an issuing certificate by that root.
@@ -43,22 +46,48 @@ pub fn judge_issuing(
     }
     in_time("issuing certificate", issuing.not_before(), issuing.not_after(), now)?;
     if issuing.not_after() > root.not_after() {
-        return Err(ForeignRefused::Outlives);
+        return Err(ForeignRefused::Outlives("issuing certificate"));
     }
-    profile(Kind::Issuing, issuing, root, crypto, now, &[])
+    profile(Kind::Issuing, issuing.der(), issuing.spki(), root, crypto, now, &[])
+}
+
+/// Judges the certificate of a key that signs heads by that root.
+///
+/// # Errors
+/// Each reason why verifiers would not believe what it signs.
+pub fn judge_head_key(
+    key: &HeadKeyCertificate,
+    root: &AuthorityCertificate,
+    crypto: Crypto,
+    now: Timestamp,
+) -> Result<(), ForeignRefused> {
+    const WHAT: &str = "certificate of the key that signs heads";
+    if !key.signed_by(root, crypto) {
+        return Err(ForeignRefused::Signature(WHAT));
+    }
+    let (from, to) = (key.not_before(), key.not_after());
+    in_time(WHAT, from, to, now)?;
+    if to > root.not_after() {
+        return Err(ForeignRefused::Outlives(WHAT));
+    }
+    if to.since(from) > HEAD_KEY_VALIDITY {
+        return Err(ForeignRefused::TooLong { from, to });
+    }
+    profile(Kind::HeadKey, key.der(), key.spki(), root, crypto, now, &[])
 }
 
 fn profile(
     kind: Kind,
-    certificate: &AuthorityCertificate,
+    certificate: &[u8],
+    spki: &[u8],
     root: &AuthorityCertificate,
     crypto: Crypto,
     now: Timestamp,
     besides: &[&str],
 ) -> Result<(), ForeignRefused> {
-    let links = (kind == Kind::Issuing).then(Links::default);
-    let parts = Parts::read(certificate.der()).map_err(AuthorityError::from)?;
-    let mut findings = lint(kind, parts.tbs, &root.issuer(links, crypto), certificate.spki(), now);
+    let links = (kind != Kind::Root).then(Links::default);
+    let parts = Parts::read(certificate).map_err(AuthorityError::from)?;
+    let mut findings = lint(kind, parts.tbs, &root.issuer(links, crypto), spki, now);
     findings.retain(|finding| !ITS_OWN.contains(&finding.lint()) && !besides.contains(&finding.lint()));
     if findings.is_empty() { Ok(()) } else { Err(ForeignRefused::Profile(findings)) }
 }
@@ -194,9 +223,17 @@ pub enum ForeignRefused {
         /// Its last.
         to: Timestamp,
     },
-    /// An issuing certificate that ends after the root.
-    #[error("the issuing certificate ends after the root's")]
-    Outlives,
+    /// A certificate that ends after the root's.
+    #[error("the {0} ends after the root's")]
+    Outlives(&'static str),
+    /// A key that signs heads is to be followed by another in time.
+    #[error("the certificate of the key that signs heads is good from {from} to {to}; wanted at most 90 days")]
+    TooLong {
+        /// Its first instant.
+        from: Timestamp,
+        /// Its last.
+        to: Timestamp,
+    },
     /// It breaks the profile.
     #[error("it breaks the profile of authorities: {}", crate::lint::list(.0))]
     Profile(Vec<Finding>),

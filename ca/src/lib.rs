@@ -69,6 +69,7 @@ mod certificate;
 mod crl;
 mod csr;
 mod foreign;
+mod head_key_certificate;
 mod key;
 mod lint;
 #[cfg(feature = "ring")]
@@ -79,11 +80,14 @@ mod signer;
 mod status;
 
 pub use algorithm::{Algorithm, Crypto};
-pub use authority::{Authority, AuthorityError, HEAD_KEY_VALIDITY, RootAuthority, SignError, request_issuing};
+pub use authority::{
+    Authority, AuthorityError, HEAD_KEY_VALIDITY, RootAuthority, SignError, request_head_key, request_issuing,
+};
 pub use authority_certificate::AuthorityCertificate;
 pub use crl::{CrlEntry, CrlHead, CrlNumber, CrlPlan, CrlRefused, SignedCrl};
 pub use csr::{CSR_LEN_MAX, CsrRefused, inspect_csr};
-pub use foreign::{ForeignCrl, ForeignRefused, judge_issuing, judge_root};
+pub use foreign::{ForeignCrl, ForeignRefused, judge_head_key, judge_issuing, judge_root};
+pub use head_key_certificate::HeadKeyCertificate;
 pub use key::{KeyPolicy, KeyRefused, SubjectKey};
 pub use lint::Finding;
 pub use ocsp::{

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use chancery_api::AuthorityKind;
 use chancery_ca::local::{CRYPTO, LocalSigner};
 use chancery_ca::{
-    AuthorityCertificate, CrlNumber, ForeignCrl, ForeignRefused, Signer, judge_issuing, judge_root, request_issuing,
+    AuthorityCertificate, CrlNumber, ForeignCrl, ForeignRefused, HeadKeyCertificate, Signer, judge_head_key,
+    judge_issuing, judge_root, request_head_key, request_issuing,
 };
 use chancery_identity::{KeyId, Timestamp, TrustDomain};
 use ring::rand::SystemRandom;
@@ -20,26 +21,45 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::issuance::pem;
-use crate::store::{Cause, CommitError, Committed, CrlPublished, PutAuthority, Store};
+use crate::store::{Cause, CommitError, Committed, CrlPublished, DbError, HeadKey, PutAuthority, PutHeadKey, Store};
 
+use super::head::{head_label, signs_from};
 use super::{KeyLabel, OpenError, Seal, SealError, label};
 
-/// Draws a key for an issuing authority, keeps it sealed in `data_dir`, and asks for its certificate: a request in PEM.
+/// What the root is asked to certify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[allow(clippy::exhaustive_enums, reason = "all that a root certifies")]
+pub enum Requested {
+    /// An issuing authority.
+    Issuing,
+    /// A key that signs heads.
+    HeadKey,
+}
+
+/// Draws a key, keeps it sealed in `data_dir`, and asks for its certificate: a request in PEM.
 ///
 /// # Errors
 /// A folder that cannot be written to, a seal, a key that does not sign.
 pub async fn request(
+    what: Requested,
     trust_domain: &TrustDomain,
     data_dir: &Path,
     seal: &Seal,
     rng: &SystemRandom,
 ) -> Result<String, ImportError> {
-    let pkcs8 = LocalSigner::generate_pkcs8(rng).map_err(OpenError::from)?;
-    let pkcs8 = Zeroizing::new(pkcs8.as_ref().to_vec());
+    let pkcs8 = match what {
+        Requested::Issuing => LocalSigner::generate_pkcs8(rng).map(|key| key.as_ref().to_vec()),
+        Requested::HeadKey => LocalSigner::generate_ed25519_pkcs8(rng).map(|key| key.as_ref().to_vec()),
+    };
+    let pkcs8 = Zeroizing::new(pkcs8.map_err(OpenError::from)?);
     let signer = LocalSigner::from_pkcs8(&pkcs8).map_err(OpenError::from)?;
-    let der = request_issuing(trust_domain, &signer, CRYPTO).await.map_err(OpenError::from)?;
+    let der = match what {
+        Requested::Issuing => request_issuing(trust_domain, &signer, CRYPTO).await,
+        Requested::HeadKey => request_head_key(trust_domain, &signer, CRYPTO).await,
+    };
+    let der = der.map_err(OpenError::from)?;
     let name = hex(&(CRYPTO.sha256)(signer.public_key()));
-    let sealed = seal.seal(requested(trust_domain, &name), &pkcs8, rng)?;
+    let sealed = seal.seal(requested_label(trust_domain, &name), &pkcs8, rng)?;
     let path = data_dir.join(format!("{PREFIX}{name}{SUFFIX}"));
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     file.and_then(|mut file| file.write_all(&sealed).and_then(|()| file.sync_all()))
@@ -47,9 +67,10 @@ pub async fn request(
     Ok(pem("CERTIFICATE REQUEST", &der))
 }
 
-/// What was handed in: certificates of authorities, and a CRL.
+/// What was handed in: certificates of authorities and of keys that sign heads, and a CRL.
 pub struct Handed {
     certificates: Vec<AuthorityCertificate>,
+    head_keys: Vec<HeadKeyCertificate>,
     crl: Option<Vec<u8>>,
 }
 
@@ -59,18 +80,22 @@ impl Handed {
     /// # Errors
     /// Something else.
     pub fn read(text: &[u8]) -> Result<Self, ImportError> {
-        let mut handed = Self { certificates: Vec::new(), crl: None };
+        let mut handed = Self { certificates: Vec::new(), head_keys: Vec::new(), crl: None };
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
             match section.map_err(|error| ImportError::Pem(format!("{error:?}")))? {
                 (SectionKind::Certificate, der) => {
-                    handed.certificates.push(AuthorityCertificate::read(der).map_err(OpenError::from)?);
+                    match (AuthorityCertificate::read(der.clone()), HeadKeyCertificate::read(der)) {
+                        (Ok(authority), _) => handed.certificates.push(authority),
+                        (Err(_), Ok(head_key)) => handed.head_keys.push(head_key),
+                        (Err(why), Err(_)) => return Err(OpenError::from(why).into()),
+                    }
                 }
                 (SectionKind::Crl, der) if handed.crl.is_none() => handed.crl = Some(der),
                 (SectionKind::Crl, _) => return Err(ImportError::Pem("a second CRL".into())),
                 (kind, _) => return Err(ImportError::Pem(format!("a section of another kind: {kind:?}"))),
             }
         }
-        if handed.certificates.is_empty() && handed.crl.is_none() {
+        if handed.certificates.is_empty() && handed.head_keys.is_empty() && handed.crl.is_none() {
             return Err(ImportError::Pem("neither a certificate nor a CRL".into()));
         }
         Ok(handed)
@@ -82,12 +107,12 @@ pub(crate) struct Import {
     root: AuthorityCertificate,
     root_is_new: bool,
     crl: Option<(ForeignCrl, Vec<u8>)>,
-    issuing: Option<Requested>,
+    issuing: Option<(AuthorityCertificate, Waiting)>,
+    head_key: Option<(HeadKeyCertificate, Waiting, Timestamp)>,
 }
 
-/// An issuing certificate, and the key that waited for it.
-struct Requested {
-    certificate: AuthorityCertificate,
+/// The key that waited for its certificate.
+struct Waiting {
     pkcs8: Zeroizing<Vec<u8>>,
     file: PathBuf,
 }
@@ -97,7 +122,7 @@ impl Import {
     ///
     /// # Errors
     /// Each reason why it may not be relied on, and what to hand in instead.
-    pub(crate) fn judge(
+    pub(crate) async fn judge(
         handed: Handed,
         trust_domain: &TrustDomain,
         data_dir: &Path,
@@ -162,16 +187,33 @@ impl Import {
             Some(certificate) => {
                 judge_issuing(&certificate, &root, CRYPTO, now)?;
                 if listed.contains(&certificate.serial()) {
-                    return Err(ImportError::Listed);
+                    return Err(ImportError::Listed("issuing certificate"));
                 }
-                Some(waiting(certificate, trust_domain, data_dir, seal)?)
+                let waiting = Waiting::read(certificate.spki(), trust_domain, data_dir, seal)?;
+                Some((certificate, waiting))
             }
         };
+        let mut head_keys = handed.head_keys;
+        let kept = store.head_keys().await?;
+        let head_key = match (head_keys.pop(), head_keys.is_empty()) {
+            (Some(_), false) => return Err(ImportError::Pem("a second certificate of a key that signs heads".into())),
+            // Handed in again.
+            (Some(one), _) if kept.iter().any(|kept| kept.certificate == one.der()) => None,
+            (Some(certificate), _) => {
+                judge_head_key(&certificate, &root, CRYPTO, now)?;
+                if listed.contains(&certificate.serial()) {
+                    return Err(ImportError::Listed("certificate of the key that signs heads"));
+                }
+                let waiting = Waiting::read(certificate.spki(), trust_domain, data_dir, seal)?;
+                Some((certificate, waiting, signs_from(&kept, now)))
+            }
+            (None, _) => None,
+        };
         let crl = crl.filter(|_| crl_is_new);
-        Ok(Self { root, root_is_new: held.is_none(), crl, issuing })
+        Ok(Self { root, root_is_new: held.is_none(), crl, issuing, head_key })
     }
 
-    /// Records it: root, CRL, issuing authority. What a failure leaves out is taken in when it is handed in again.
+    /// Records it: root, CRL, issuing authority, the key that signs heads. What a failure leaves out is taken in when it is handed in again.
     ///
     /// # Errors
     /// A database that does not commit, or a seal.
@@ -183,8 +225,8 @@ impl Import {
         rng: &SystemRandom,
         cause: &Cause,
     ) -> Result<Taken, ImportError> {
-        let Self { root, root_is_new, crl, issuing } = self;
-        let mut taken = Taken { root: None, crl: None, issuing: None };
+        let Self { root, root_is_new, crl, issuing, head_key } = self;
+        let mut taken = Taken { root: None, crl: None, issuing: None, head_key: None };
         if root_is_new {
             let put = PutAuthority {
                 cause: cause.clone(),
@@ -201,9 +243,10 @@ impl Import {
             let published = CrlPublished { authority: root.key_id(), number, n: 0, entries, der };
             taken.crl = Some(store.commit(published).await?.map(|()| number));
         }
-        if let Some(Requested { certificate, pkcs8, file }) = issuing {
+        if let Some((certificate, waiting)) = issuing {
             let key_id = certificate.key_id();
-            let sealed = seal.seal(label(trust_domain, AuthorityKind::Issuing, &key_id.to_string()), &pkcs8, rng)?;
+            let hex = key_id.to_string();
+            let sealed = seal.seal(label(trust_domain, AuthorityKind::Issuing, &hex), &waiting.pkcs8, rng)?;
             let put = PutAuthority {
                 cause: cause.clone(),
                 key_id,
@@ -212,8 +255,15 @@ impl Import {
                 sealed_key: Some(sealed),
             };
             taken.issuing = Some(store.commit(put).await?.map(|issuing| issuing.key_id));
-            // It is in the database now; a second copy would do nothing but lie there.
-            let _ = std::fs::remove_file(file);
+            waiting.forget();
+        }
+        if let Some((certificate, waiting, signs_from)) = head_key {
+            let key_id = certificate.key_id(CRYPTO);
+            let hex = key_id.to_string();
+            let sealed_key = seal.seal(head_label(trust_domain, &hex), &waiting.pkcs8, rng)?;
+            let key = HeadKey { key_id, signs_from, certificate: certificate.der().to_vec(), sealed_key };
+            taken.head_key = Some(store.commit(PutHeadKey { cause: cause.clone(), key }).await?);
+            waiting.forget();
         }
         Ok(taken)
     }
@@ -231,7 +281,7 @@ pub async fn import_offline(
     handed: Handed,
     now: Timestamp,
 ) -> Result<Taken, ImportError> {
-    let import = Import::judge(handed, &config.trust_domain, &config.data_dir, seal, store, now)?;
+    let import = Import::judge(handed, &config.trust_domain, &config.data_dir, seal, store, now).await?;
     import.record(&config.trust_domain, seal, store, rng, &Cause::ISSUER).await
 }
 
@@ -243,34 +293,38 @@ pub struct Taken {
     pub crl: Option<Committed<CrlNumber>>,
     /// The issuing authority.
     pub issuing: Option<Committed<KeyId>>,
+    /// The key that signs heads.
+    pub head_key: Option<Committed<HeadKey>>,
 }
 
 const PREFIX: &str = "requested-";
 const SUFFIX: &str = ".key";
 
-/// The key that waits for this certificate.
-fn waiting(
-    certificate: AuthorityCertificate,
-    trust_domain: &TrustDomain,
-    data_dir: &Path,
-    seal: &Seal,
-) -> Result<Requested, ImportError> {
-    let name = hex(&(CRYPTO.sha256)(certificate.spki()));
-    let file = data_dir.join(format!("{PREFIX}{name}{SUFFIX}"));
-    let sealed = match std::fs::read(&file) {
-        Ok(sealed) => sealed,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(ImportError::NoKey),
-        Err(source) => return Err(ImportError::File { path: file, source }),
-    };
-    let pkcs8 = seal.unseal(requested(trust_domain, &name), &sealed)?;
-    let signer = LocalSigner::from_pkcs8(&pkcs8).map_err(OpenError::from)?;
-    if signer.public_key() != certificate.spki() {
-        return Err(ImportError::NoKey);
+impl Waiting {
+    /// The key that waits for the certificate of this public key.
+    fn read(spki: &[u8], trust_domain: &TrustDomain, data_dir: &Path, seal: &Seal) -> Result<Self, ImportError> {
+        let name = hex(&(CRYPTO.sha256)(spki));
+        let file = data_dir.join(format!("{PREFIX}{name}{SUFFIX}"));
+        let sealed = match std::fs::read(&file) {
+            Ok(sealed) => sealed,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(ImportError::NoKey(file)),
+            Err(source) => return Err(ImportError::File { path: file, source }),
+        };
+        let pkcs8 = seal.unseal(requested_label(trust_domain, &name), &sealed)?;
+        let signer = LocalSigner::from_pkcs8(&pkcs8).map_err(OpenError::from)?;
+        if signer.public_key() != spki {
+            return Err(ImportError::NoKey(file));
+        }
+        Ok(Self { pkcs8, file })
     }
-    Ok(Requested { certificate, pkcs8, file })
+
+    /// The key is in the database now; a second copy would do nothing but lie there.
+    fn forget(self) {
+        let _ = std::fs::remove_file(self.file);
+    }
 }
 
-fn requested<'a>(trust_domain: &'a TrustDomain, name: &'a str) -> KeyLabel<'a> {
+fn requested_label<'a>(trust_domain: &'a TrustDomain, name: &'a str) -> KeyLabel<'a> {
     KeyLabel { kind: "requested", key_id: name, trust_domain: trust_domain.as_str() }
 }
 
@@ -291,7 +345,10 @@ pub enum ImportError {
     )]
     Managed,
     /// Another root than the one held.
-    #[error("the trust domain has another root, which every client's pin names; it is not replaced")]
+    #[error(
+        "the trust domain has another root, which every client's pin names; it is not replaced: a new root is a new issuer, \
+         see \"Replacing the root\" in docs/operations.md"
+    )]
     OtherRoot,
     /// Something without which the rest cannot be used.
     #[error("{0} is missing: hand it in with the rest")]
@@ -300,8 +357,8 @@ pub enum ImportError {
     #[error(transparent)]
     Refused(#[from] ForeignRefused),
     /// The root's CRL revokes what was handed in with it.
-    #[error("the root's CRL lists the issuing certificate: it is revoked")]
-    Listed,
+    #[error("the root's CRL lists the {0}: it is revoked")]
+    Listed(&'static str),
     /// An older CRL than the one held.
     #[error("the root's CRL has number {came}; one with {found} is here already, and the next is above it")]
     CrlNumber {
@@ -312,9 +369,12 @@ pub enum ImportError {
     },
     /// No key waits for the certificate.
     #[error(
-        "no key waits here for the issuing certificate: make the request with chancery authorities csr, on this host, and have that one signed"
+        "no key waits here for the certificate: the key that chancery authorities csr draws stays on the host that ran it. \
+         Import there, or bring {}, which has the same seal, from there; or make a request on this host and have that one \
+         signed",
+        .0.display()
     )]
-    NoKey,
+    NoKey(PathBuf),
     /// A file of the data folder.
     #[error("{}", path.display())]
     File {
@@ -329,7 +389,10 @@ pub enum ImportError {
     /// An authority's certificate, or key.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The database.
+    /// The database, at a commit.
     #[error("what was imported could not be recorded")]
     Store(#[from] CommitError),
+    /// The database.
+    #[error(transparent)]
+    Read(#[from] DbError),
 }

@@ -1,11 +1,12 @@
 //! The keys that sign heads: Ed25519, certified by the root, sealed at rest, each announced before it signs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_ca::HEAD_KEY_VALIDITY;
-use chancery_ca::local::CRYPTO;
-use chancery_identity::{KeyId, Timestamp};
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use chancery_ca::HeadKeyCertificate;
+use chancery_ca::local::{CRYPTO, LocalSigner};
+use chancery_identity::{KeyId, Timestamp, TrustDomain};
+use ring::signature::Ed25519KeyPair;
 
 use super::{Authorities, KeyLabel, OpenError, SealError};
 use crate::issuance::pem;
@@ -14,127 +15,158 @@ use crate::store::{Cause, HeadKey, PutHeadKey};
 /// How long a successor is announced before it signs, so that no verifier meets a head by a key that it was not told of.
 const ANNOUNCED: Duration = Duration::from_secs(24 * 3600);
 
-/// The keys that sign heads, now and next, in memory.
+/// The keys that sign heads, now and next, in memory; in the order in which they sign.
+#[derive(Clone, Default)]
 pub struct HeadKeys {
-    keys: Vec<Held>,
+    keys: Vec<Arc<Held>>,
 }
 
 struct Held {
     signs_from: Timestamp,
-    not_after: Timestamp,
+    certificate: HeadKeyCertificate,
     pem: String,
     pair: Ed25519KeyPair,
 }
 
 impl HeadKeys {
-    /// Finds the keys, and makes what is due.
-    ///
-    /// # Errors
-    /// A seal that does not open, a root that does not sign, a database that does not commit.
-    pub async fn open(authorities: &Authorities, now: Timestamp) -> Result<Self, OpenError> {
-        let kept = authorities.store.head_keys().await?;
-        let mut keys = Vec::with_capacity(kept.len());
-        for key in kept {
-            let held = authorities.unseal_head_key(key)?;
-            if held.not_after >= now {
-                keys.push(held);
-            }
-        }
-        let mut keys = Self { keys };
-        if authorities.store.rolled_back().is_none() {
-            keys.renew(authorities, now).await?;
-        }
-        Ok(keys)
-    }
-
-    /// Makes a successor when half of the newest key's time is over, and forgets what is over. Says whether there is a
-    /// new key, to be announced.
-    ///
-    /// # Errors
-    /// As [`HeadKeys::open`]; the keys that were there stand.
-    pub async fn renew(&mut self, authorities: &Authorities, now: Timestamp) -> Result<bool, OpenError> {
-        self.keys.retain(|key| key.not_after >= now);
-        // A root elsewhere certifies none: verifiers of its trust domain go by CRLs alone.
-        if !authorities.root_is_here() {
-            return Ok(false);
-        }
-        let newest = self.keys.last().map(|key| key.not_after);
-        if newest.is_some_and(|not_after| not_after.since(now) > HEAD_KEY_VALIDITY / 2) {
-            return Ok(false);
-        }
-        // Nobody knows another: there is nothing to announce it by.
-        let signs_from = if self.signing(now).is_some() { now + ANNOUNCED } else { now };
-        let held = authorities.make_head_key(now, signs_from).await?;
-        self.keys.push(held);
-        Ok(true)
-    }
-
     /// The certificates of all that sign or will, in PEM.
     pub fn certificates(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|key| key.pem.as_str())
     }
 
-    /// The key that signs now; `None` when all are over.
+    /// The id of the newest key.
+    pub(crate) fn newest(&self) -> Option<KeyId> {
+        self.keys.last().map(|key| key.certificate.key_id(CRYPTO))
+    }
+
+    /// When the newest key ends.
+    pub(crate) fn end(&self) -> Option<Timestamp> {
+        self.keys.last().map(|key| key.certificate.not_after())
+    }
+
+    /// The key that signs now; `None` when all are over. Where the one before it ended early, a successor signs before
+    /// its time: a silent feed would be worse.
     pub(crate) fn signing(&self, now: Timestamp) -> Option<HeadSigner<'_>> {
-        let signing = self.keys.iter().rfind(|key| key.signs_from <= now && key.not_after >= now);
-        signing.map(|key| HeadSigner(&key.pair))
+        let mut lasting = self.keys.iter().filter(|key| key.certificate.not_after() >= now);
+        let announced = lasting.clone().rfind(|key| key.signs_from <= now);
+        announced.or_else(|| lasting.next()).map(|key| HeadSigner(key))
+    }
+
+    fn is_due(&self, root_ends: Timestamp, now: Timestamp) -> bool {
+        let Some(newest) = self.keys.last() else { return true };
+        let (from, to) = (newest.certificate.not_before(), newest.certificate.not_after());
+        // A successor that would end with it, as the root does, gains nothing.
+        now > to || (now >= from + to.since(from) / 2 && root_ends > to)
     }
 }
 
+/// When a key that is certified now begins to sign: those that are kept may sign until then.
+pub(super) fn signs_from(kept: &[HeadKey], now: Timestamp) -> Timestamp {
+    let signs = |key: &HeadKey| {
+        let certificate = HeadKeyCertificate::read(key.certificate.clone());
+        key.signs_from <= now && certificate.is_ok_and(|certificate| certificate.not_after() >= now)
+    };
+    // Where nobody knows another there is nothing to announce it by.
+    if kept.iter().any(signs) { now + ANNOUNCED } else { now }
+}
+
 /// A key that signs heads.
-pub(crate) struct HeadSigner<'a>(&'a Ed25519KeyPair);
+pub(crate) struct HeadSigner<'a>(&'a Held);
 
 impl HeadSigner<'_> {
-    pub(crate) fn public(&self) -> [u8; 32] {
-        public(self.0)
+    pub(crate) const fn public(&self) -> [u8; 32] {
+        *self.0.certificate.public_key()
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         let mut signature = [0; 64];
-        signature.copy_from_slice(self.0.sign(message).as_ref());
+        signature.copy_from_slice(self.0.pair.sign(message).as_ref());
         signature
     }
 }
 
 impl Authorities {
+    /// The keys that sign heads, now and next.
+    pub fn head_keys(&self) -> Arc<HeadKeys> {
+        self.head_keys.load_full()
+    }
+
+    /// Makes a successor when half of the newest key's time is over, and forgets what is over. A root elsewhere certifies
+    /// none unasked: [`Authorities::warnings`] asks.
+    ///
+    /// # Errors
+    /// A seal that does not open, a root that does not sign, a database that does not commit; the keys that were there
+    /// stand.
+    pub async fn succeed_head_key(&self, now: Timestamp) -> Result<(), OpenError> {
+        let is_over = |key: &Arc<Held>| key.certificate.not_after() < now;
+        if self.head_keys.load().keys.iter().any(is_over) {
+            self.head_keys.rcu(|all| HeadKeys { keys: all.keys.iter().filter(|key| !is_over(key)).cloned().collect() });
+        }
+        if !self.root_is_here() || !self.head_key_due(now) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.ceremony.lock().await;
+        self.make_head_key(now).await
+    }
+
+    pub(super) fn head_key_due(&self, now: Timestamp) -> bool {
+        self.head_keys.load().is_due(self.root.not_after(), now)
+    }
+
+    /// Reads the keys that the database keeps, and are not over.
+    pub(super) async fn load_head_keys(&self, now: Timestamp) -> Result<(), OpenError> {
+        let mut keys = Vec::new();
+        for key in self.store.head_keys().await? {
+            let held = self.unseal_head_key(key)?;
+            if held.certificate.not_after() >= now {
+                keys.push(Arc::new(held));
+            }
+        }
+        self.head_keys.store(Arc::new(HeadKeys { keys }));
+        Ok(())
+    }
+
     /// Nothing is signed by a key that is not kept.
-    async fn make_head_key(&self, now: Timestamp, signs_from: Timestamp) -> Result<Held, OpenError> {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&self.rng).map_err(|_| SealError::Random)?;
+    async fn make_head_key(&self, now: Timestamp) -> Result<(), OpenError> {
+        let pkcs8 = LocalSigner::generate_ed25519_pkcs8(&self.rng)?;
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|_| SealError::Random)?;
-        let public = public(&pair);
+        let mut public = [0; 32];
+        public.copy_from_slice(ring::signature::KeyPair::public_key(&pair).as_ref());
         let serial = self.ceremony_at(now).serial()?;
         let certificate = self.unseal_root()?.certify_head_key(public, &self.status, now, serial).await?;
-        let key_id = key_id(&public);
-        let sealed_key = self.seal.seal(self.head_label(&key_id.to_string()), pkcs8.as_ref(), &self.rng)?;
+        let key_id = HeadKeyCertificate::read(certificate.clone())?.key_id(CRYPTO);
+        let sealed_key =
+            self.seal.seal(head_label(&self.trust_domain, &key_id.to_string()), pkcs8.as_ref(), &self.rng)?;
+        let signs_from = signs_from(&self.store.head_keys().await?, now);
         let key = HeadKey { key_id, signs_from, certificate, sealed_key };
         let kept = self.store.commit(PutHeadKey { cause: Cause::ISSUER, key }).await?;
-        self.unseal_head_key(kept.into_reply())
+        self.announce_head_key(kept.into_reply())
+    }
+
+    /// From the next head on all verifiers are told of it.
+    pub(super) fn announce_head_key(&self, kept: HeadKey) -> Result<(), OpenError> {
+        let held = Arc::new(self.unseal_head_key(kept)?);
+        tracing::info!(
+            key_id = %held.certificate.key_id(CRYPTO), signs_from = %held.signs_from, "a new key that signs heads"
+        );
+        self.head_keys.rcu(|all| {
+            let mut all = HeadKeys::clone(all);
+            all.keys.push(held.clone());
+            all
+        });
+        Ok(())
     }
 
     fn unseal_head_key(&self, kept: HeadKey) -> Result<Held, OpenError> {
         let hex = kept.key_id.to_string();
         let wrong = || SealError::Wrong { key_id: hex.clone() };
-        let pkcs8 = self.seal.unseal(self.head_label(&hex), &kept.sealed_key)?;
+        let pkcs8 = self.seal.unseal(head_label(&self.trust_domain, &hex), &kept.sealed_key)?;
         let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| wrong())?;
-        let (_, certificate) = x509_parser::parse_x509_certificate(&kept.certificate).map_err(|_| wrong())?;
-        let not_after = Timestamp::from_unix_seconds(certificate.validity().not_after.timestamp());
-        Ok(Held { signs_from: kept.signs_from, not_after, pem: pem("CERTIFICATE", &kept.certificate), pair })
-    }
-
-    fn head_label<'a>(&'a self, key_id: &'a str) -> KeyLabel<'a> {
-        KeyLabel { kind: "head", key_id, trust_domain: self.trust_domain.as_str() }
+        let pem = pem("CERTIFICATE", &kept.certificate);
+        Ok(Held { signs_from: kept.signs_from, certificate: HeadKeyCertificate::read(kept.certificate)?, pem, pair })
     }
 }
 
-fn public(pair: &Ed25519KeyPair) -> [u8; 32] {
-    let mut public = [0; 32];
-    public.copy_from_slice(pair.public_key().as_ref());
-    public
-}
-
-/// RFC 7093 §2 method 1, as its certificate says it.
-fn key_id(public: &[u8; 32]) -> KeyId {
-    let mut id = [0; 20];
-    id.iter_mut().zip((CRYPTO.sha256)(public)).for_each(|(id, byte)| *id = byte);
-    KeyId::from_bytes(id)
+pub(super) fn head_label<'a>(trust_domain: &'a TrustDomain, key_id: &'a str) -> KeyLabel<'a> {
+    KeyLabel { kind: "head", key_id, trust_domain: trust_domain.as_str() }
 }

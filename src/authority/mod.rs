@@ -24,7 +24,7 @@ use crate::config::{CRL_VALIDITY, Config, RootKey, Ttl};
 use crate::issuance::pem;
 use crate::store::{self, Cause, CommitError, Committed, PutAuthority, Store};
 
-pub use external::{Handed, ImportError, Taken, import_offline, request};
+pub use external::{Handed, ImportError, Requested, Taken, import_offline, request};
 pub use head::HeadKeys;
 pub use responder::Responders;
 pub use seal::{KeyLabel, Seal, SealError};
@@ -46,6 +46,7 @@ pub struct Authorities {
     /// Oldest first: those that sign, will sign, or still publish CRLs.
     generations: ArcSwap<Vec<Arc<Issuing>>>,
     present: ArcSwap<Issuing>,
+    head_keys: ArcSwap<HeadKeys>,
     /// One ceremony at a time.
     ceremony: Mutex<()>,
     changed: watch::Sender<u64>,
@@ -120,9 +121,11 @@ impl Authorities {
             root,
             generations: ArcSwap::from_pointee(generations),
             present: ArcSwap::new(present),
+            head_keys: ArcSwap::default(),
             ceremony: Mutex::default(),
             changed: watch::Sender::new(0),
         };
+        authorities.load_head_keys(now).await?;
         authorities.take_over(now, |_| true);
         Ok(authorities)
     }
@@ -353,9 +356,10 @@ pub enum OpenError {
     /// An external root, and nothing imported that is valid.
     #[error(
         "keys.root is \"external\", and no root with a valid issuing authority is imported\n\
-         \x20 1. chancery authorities csr --out issuing.csr        on this host, with this configuration\n\
-         \x20 2. have the root sign it, with every extension that the request asks for, and sign a CRL\n\
-         \x20 3. chancery authorities import --offline root.pem issuing.pem root-crl.pem\n\
+         \x20 1. chancery authorities csr --out issuing.csr                  on this host, with this configuration\n\
+         \x20    chancery authorities csr --for head-key --out head-key.csr  for the feed\n\
+         \x20 2. have the root sign both, with every extension that the requests ask for, and sign a CRL\n\
+         \x20 3. chancery authorities import --offline root.pem issuing.pem head-key.pem root-crl.pem\n\
          \x20 4. chancery serve\n\
          docs/operations.md has the commands for a root in OpenSSL"
     )]

@@ -57,13 +57,16 @@ impl Authorities {
     ) -> Result<Taken, ImportError> {
         let _one_at_a_time = self.ceremony.lock().await;
         let Self { trust_domain, seal, store, rng, .. } = self;
-        let import = Import::judge(handed, trust_domain, data_dir, seal, store, now)?;
+        let import = Import::judge(handed, trust_domain, data_dir, seal, store, now).await?;
         let taken = import.record(trust_domain, seal, store, rng, cause).await?;
         if let Some(key_id) = taken.issuing.as_ref().map(|issuing| *issuing.reply())
             && let Some(held) = store.state().authority(key_id)
         {
             let authority = self.ceremony_at(now).unseal_issuing(&held)?;
             self.announce(&Arc::new(Issuing::new(authority, &self.status, self.would_sign_from(now))));
+        }
+        if let Some(key) = &taken.head_key {
+            self.announce_head_key(key.reply().clone())?;
         }
         // The root's CRL, too, is published by whoever hears of it.
         self.changed.send_modify(|count| *count += 1);
@@ -74,8 +77,13 @@ impl Authorities {
     ///
     /// # Errors
     /// As [`Authorities::take_in`].
-    pub(crate) fn would_take_in(&self, handed: Handed, data_dir: &Path, now: Timestamp) -> Result<(), ImportError> {
-        Import::judge(handed, &self.trust_domain, data_dir, &self.seal, &self.store, now).map(drop)
+    pub(crate) async fn would_take_in(
+        &self,
+        handed: Handed,
+        data_dir: &Path,
+        now: Timestamp,
+    ) -> Result<(), ImportError> {
+        Import::judge(handed, &self.trust_domain, data_dir, &self.seal, &self.store, now).await.map(drop)
     }
 
     /// What an external root must sign soon, and what to do.
@@ -109,6 +117,15 @@ impl Authorities {
             warnings.push(format!(
                 "the issuing authority needs a successor (it ends at {until}): chancery authorities csr, have the root sign it, \
                  then: chancery authorities import FILE"
+            ));
+        }
+        if self.head_key_due(now) {
+            let why = self.head_keys().end().map_or_else(
+                || "no key signs heads, and verifiers go by the CRLs alone".to_owned(),
+                |end| format!("the key that signs heads needs a successor (it ends at {})", end.to_seconds_text()),
+            );
+            warnings.push(format!(
+                "{why}: chancery authorities csr --for head-key, have the root sign it, then: chancery authorities import FILE"
             ));
         }
         warnings

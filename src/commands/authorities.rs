@@ -7,14 +7,14 @@ use clap::Subcommand;
 use ring::rand::SystemRandom;
 use serde_json::json;
 
-use chancery_api::{AuthorityView, ImportRequest, Imported, RotateRequest, Rotation};
+use chancery_api::{AuthorityView, HeadKeyView, ImportRequest, Imported, RotateRequest, Rotation};
 use chancery_identity::{Effect, KeyId, Target};
 
 use super::output::print;
 use super::records::{Page, get, list};
 use super::serve::{CONFIG_DEFAULT, chain};
 use super::{Context, Exit, Failure, stop};
-use crate::authority::{self, Handed, Seal, Taken};
+use crate::authority::{self, Handed, Requested, Seal, Taken};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RootKey};
 use crate::store::Store;
@@ -32,18 +32,24 @@ pub(crate) enum Authorities {
         /// Its key id.
         key_id: KeyId,
     },
-    /// Ask an external root for an issuing certificate. The key is drawn on the issuer's host and waits there, sealed.
+    /// Ask an external root for a certificate. The key is drawn on the issuer's host and waits there, sealed, until the
+    /// certificate is imported on that host.
     #[command(after_help = "Examples:
   chancery authorities csr --out issuing.csr
+  chancery authorities csr --for head-key --out head-key.csr
   chancery authorities csr --config /etc/chancery/chancery.toml > issuing.csr")]
     Csr {
+        /// For an issuing authority, or for a key that signs the feed's heads.
+        #[arg(long = "for", value_name = "WHAT", default_value = "issuing")]
+        what: Requested,
         /// Where the request goes; stdout without it.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Take in what an external root signed: its certificate and CRL, an issuing certificate. PEM.
+    /// Take in what an external root signed: its certificate and CRL, certificates that were asked for here. PEM.
     #[command(after_help = "Examples:
-  chancery authorities import --offline root.pem issuing.pem root-crl.pem
+  chancery authorities import --offline root.pem issuing.pem head-key.pem root-crl.pem
+  chancery authorities import head-key.pem
   chancery authorities import root-crl.pem")]
     Import {
         /// The files, in any order.
@@ -72,7 +78,7 @@ impl Authorities {
         match self {
             Self::List(page) => list::<AuthorityView>(context, PATH, &page, &[]).await,
             Self::Get { key_id } => get::<AuthorityView>(context, &format!("{PATH}/{key_id}")).await,
-            Self::Csr { out } => csr(context, out).await,
+            Self::Csr { what, out } => csr(context, what, out).await,
             Self::Import { files, offline } => import(context, &files, offline).await,
             Self::Rotate => rotate(context).await,
             Self::Retire { key_id, why } => {
@@ -83,7 +89,7 @@ impl Authorities {
 }
 
 /// On the issuer's own host, whether it runs or not: nothing but its configuration and its seal is needed.
-async fn csr(context: &Context<'_>, out: Option<PathBuf>) -> Result<Exit, Failure> {
+async fn csr(context: &Context<'_>, what: Requested, out: Option<PathBuf>) -> Result<Exit, Failure> {
     let config = configured(context)?;
     if config.root != RootKey::External {
         return Err(
@@ -91,19 +97,19 @@ async fn csr(context: &Context<'_>, out: Option<PathBuf>) -> Result<Exit, Failur
         );
     }
     if context.global.dry_run {
-        context.output.say("would draw a key for an issuing authority, and ask for its certificate");
+        context.output.say("would draw a key, and ask for its certificate");
         return Ok(Exit::Done);
     }
     std::fs::create_dir_all(&config.data_dir).map_err(Failure::here)?;
     let seal = Seal::open(&config.seal).map_err(|error| Failure::here(chain(&error)))?;
-    let pem = authority::request(&config.trust_domain, &config.data_dir, &seal, &SystemRandom::new()).await;
+    let pem = authority::request(what, &config.trust_domain, &config.data_dir, &seal, &SystemRandom::new()).await;
     let pem = pem.map_err(|error| Failure::here(chain(&error)))?;
     match out {
         None => print(pem.trim_end()),
         Some(path) => {
             std::fs::write(&path, pem).map_err(|error| Failure::here(format!("{}: {error}", path.display())))?;
             context.output.say(&format!(
-                "request in {}; its key waits, sealed, in {}",
+                "request in {}; its key waits, sealed, in {} of this host",
                 path.display(),
                 config.data_dir.display()
             ));
@@ -124,12 +130,17 @@ async fn import(context: &Context<'_>, files: &[PathBuf], offline: bool) -> Resu
     }
     let request = ImportRequest { pem, dry_run: context.global.dry_run };
     let answer = context.issuer().await?.ask::<Imported>(&format!("{PATH}/import"), &request).await?;
-    let Imported { crl_number, issuing } = &answer.value;
+    let Imported { crl_number, issuing, head_key } = &answer.value;
     let mut lines = Vec::new();
     lines.extend(crl_number.as_ref().map(|number| format!("root CRL  {number}")));
     lines.extend(issuing.as_ref().map(|AuthorityView { key_id, state, not_after, log_index, .. }| {
         format!("authority {key_id}  {}  until {}  log {log_index}", state.as_str(), not_after.to_seconds_text())
     }));
+    lines.extend(
+        head_key.as_ref().map(|HeadKeyView { key_id, signs_from_at }| {
+            format!("head key  {key_id}  signs heads from {signs_from_at}")
+        }),
+    );
     if lines.is_empty() {
         lines.push(
             if request.dry_run { "it can be imported" } else { "nothing new: all of it is there already" }.into(),
@@ -159,12 +170,13 @@ async fn import_offline(context: &Context<'_>, pem: &str) -> Result<Exit, Failur
     let taken = authority::import_offline(&config, &seal, &store, &rng, handed, clock.now()).await;
     writing.stop().await;
     store.close().await;
-    let Taken { root, crl, issuing } = taken.map_err(|error| failed(&error))?;
+    let Taken { root, crl, issuing, head_key } = taken.map_err(|error| failed(&error))?;
     let text = |what: &str, id: Option<String>| id.map(|id| format!("{what}  {id}"));
     let lines = [
         text("root      ", root.map(|root| root.reply().to_string())),
         text("root CRL  ", crl.map(|crl| crl.reply().to_string())),
         text("authority ", issuing.map(|issuing| issuing.reply().to_string())),
+        text("head key  ", head_key.map(|key| key.reply().key_id.to_string())),
     ];
     let lines: Vec<_> = lines.into_iter().flatten().collect();
     let words = if lines.is_empty() { "nothing new: all of it is there already".to_owned() } else { lines.join("\n") };

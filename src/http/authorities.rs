@@ -41,7 +41,7 @@ pub(super) async fn import(
 ) -> Result<Answer, Refusal> {
     let ImportRequest { pem, dry_run } = request;
     if dry_run {
-        app.would_import(&pem)?;
+        app.would_import(&pem).await?;
         return Ok(Answer::read(&NothingNew {}));
     }
     Ok(app.import(&pem, &caller).await?.map_or_else(|| Answer::read(&NothingNew {}), Answer::created))

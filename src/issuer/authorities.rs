@@ -1,6 +1,6 @@
 //! What administrators see of the authorities, and do with them.
 
-use chancery_api::{AuthorityKind, AuthorityState, AuthorityView, Imported, Rotation};
+use chancery_api::{AuthorityKind, AuthorityState, AuthorityView, HeadKeyView, Imported, Rotation};
 use chancery_ca::AuthorityCertificate;
 use chancery_identity::Target;
 
@@ -80,12 +80,16 @@ impl Issuer {
         let handed = Handed::read(pem.as_bytes()).map_err(not_imported)?;
         let cause = caller.cause();
         let taken = self.authorities.take_in(handed, &self.config.data_dir, &cause, self.now()).await;
-        let Taken { crl, issuing, .. } = taken.map_err(not_imported)?;
+        let Taken { crl, issuing, head_key, .. } = taken.map_err(not_imported)?;
         let crl_number = crl.as_ref().map(|crl| crl.reply().to_string());
         let view = issuing.as_ref().and_then(|issuing| self.store.state().authority(*issuing.reply()));
         let view = view.map(|held| self.authority_view(&held)).transpose()?;
-        let imported = Imported { crl_number, issuing: view };
-        let committed = issuing.map(|issuing| issuing.map(drop)).or(crl.map(|crl| crl.map(drop)));
+        let key = head_key
+            .as_ref()
+            .map(|key| HeadKeyView { key_id: key.reply().key_id, signs_from_at: key.reply().signs_from });
+        let imported = Imported { crl_number, issuing: view, head_key: key };
+        let committed = issuing.map(|issuing| issuing.map(drop)).or(head_key.map(|key| key.map(drop)));
+        let committed = committed.or(crl.map(|crl| crl.map(drop)));
         Ok(committed.map(|committed| committed.map(|()| imported)))
     }
 
@@ -93,9 +97,9 @@ impl Issuer {
     ///
     /// # Errors
     /// As [`Issuer::import`].
-    pub fn would_import(&self, pem: &str) -> Result<(), Refusal> {
+    pub async fn would_import(&self, pem: &str) -> Result<(), Refusal> {
         let handed = Handed::read(pem.as_bytes()).map_err(not_imported)?;
-        self.authorities.would_take_in(handed, &self.config.data_dir, self.now()).map_err(not_imported)
+        self.authorities.would_take_in(handed, &self.config.data_dir, self.now()).await.map_err(not_imported)
     }
 
     /// What needs somebody's hand soon, though all works now.

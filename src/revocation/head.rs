@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chancery_identity::TrustDomain;
+use chancery_identity::{KeyId, TrustDomain};
 use chancery_tlog::{Chained, Head};
 
 use super::feed::{Beat, Feed, HEARTBEAT, bundle_event, entry_events, head_event, key_event};
@@ -22,7 +22,8 @@ pub struct Herald {
     trust_domain: TrustDomain,
     store: Store,
     authorities: Arc<Authorities>,
-    keys: HeadKeys,
+    /// The newest key that all were told of.
+    announced: Option<KeyId>,
     clock: Arc<dyn Clock>,
     kept: KeptHead,
     feed: Arc<Feed>,
@@ -32,7 +33,7 @@ pub struct Herald {
 }
 
 impl Herald {
-    /// Has its keys, and has said nothing yet.
+    /// Has its key, where the root certifies one unasked, and has said nothing yet.
     ///
     /// # Errors
     /// A seal that does not open, a root that does not sign, a database that does not commit.
@@ -43,9 +44,11 @@ impl Herald {
         kept: KeptHead,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        let keys = HeadKeys::open(&authorities, clock.now()).await?;
+        if store.rolled_back().is_none() {
+            authorities.succeed_head_key(clock.now()).await?;
+        }
         let feed = Arc::new(Feed::new(store.clone()));
-        Ok(Self { trust_domain, store, authorities, keys, clock, kept, feed, last: None, sequence: 0 })
+        Ok(Self { trust_domain, store, authorities, announced: None, clock, kept, feed, last: None, sequence: 0 })
     }
 
     /// What it publishes to.
@@ -55,10 +58,6 @@ impl Herald {
 
     /// Signs for as long as the service runs. What it cannot read anew it does not sign.
     pub async fn run(mut self) {
-        if !self.authorities.root_is_here() {
-            tracing::warn!("under an external root no heads are signed: verifiers go by the CRLs alone");
-            return;
-        }
         let mut changes = self.store.state().revocation_changes();
         let mut silent = false;
         loop {
@@ -87,11 +86,11 @@ impl Herald {
             return Err(Silent::RolledBack(why));
         }
         let now = self.clock.now();
-        let renewed = self.keys.renew(&self.authorities, now).await;
-        let renewed = renewed.unwrap_or_else(|error| {
+        if let Err(error) = self.authorities.succeed_head_key(now).await {
             tracing::error!(%error, "the key that signs heads has no successor yet");
-            false
-        });
+        }
+        let head_keys = self.authorities.head_keys();
+        let signer = head_keys.signing(now).ok_or(Silent::NoKey)?;
         let read_at = monotonic();
         let (standing, lines) =
             tokio::time::timeout(ANSWER, self.read()).await.map_err(|_| Silent::NoAnswer(ANSWER))??;
@@ -108,17 +107,16 @@ impl Herald {
             bundle: Chained { n: version, hash: SHA256.digest(&[bundle.as_bytes()]) },
             at: now,
         };
-        let signer = self.keys.signing(now).ok_or(Silent::NoKey)?;
         let note = head.sign(&self.trust_domain, SHA256, signer.public(), |message| signer.sign(message));
         let note = note.map_err(|error| Silent::Sign(error.to_string()))?.to_string();
-        self.keep(&note).await?;
+        self.keep(&note, &head_keys).await?;
 
         let mut keys = Vec::new();
-        self.keys.certificates().for_each(|pem| key_event(&mut keys, pem));
+        head_keys.certificates().for_each(|pem| key_event(&mut keys, pem));
         let mut bundle_bytes = Vec::new();
         bundle_event(&mut bundle_bytes, &bundle);
         let mut news = Vec::new();
-        if renewed {
+        if self.announced != head_keys.newest() {
             news.extend_from_slice(&keys);
         }
         entry_events(&mut news, epoch, &lines);
@@ -126,6 +124,7 @@ impl Herald {
             news.extend_from_slice(&bundle_bytes);
         }
         head_event(&mut news, &head, &note);
+        self.announced = head_keys.newest();
         self.sequence += 1;
         self.last = Some(head.clone());
         let (keys, bundle) = (keys.into(), bundle_bytes.into());
@@ -157,9 +156,9 @@ impl Herald {
     }
 
     /// For good, before anybody is told.
-    async fn keep(&self, note: &str) -> Result<(), Silent> {
+    async fn keep(&self, note: &str, keys: &HeadKeys) -> Result<(), Silent> {
         let (kept, note) = (self.kept.clone(), note.to_owned());
-        let keys: Vec<String> = self.keys.certificates().map(str::to_owned).collect();
+        let keys: Vec<String> = keys.certificates().map(str::to_owned).collect();
         let written = tokio::task::spawn_blocking(move || kept.write(&note, keys.iter().map(String::as_str)));
         Ok(written.await.map_err(|error| Silent::Sign(error.to_string()))??)
     }
@@ -182,7 +181,7 @@ pub enum Silent {
     #[error("the database is rolled back: {0}")]
     RolledBack(RolledBack),
     /// No key.
-    #[error("all keys that sign heads are over")]
+    #[error("there is no key for it that the root certified and that is not over")]
     NoKey,
     /// The bundle.
     #[error("there is no bundle: {0}")]

@@ -1,13 +1,16 @@
 //! A root whose key is elsewhere: rcgen's hand plays its part.
 
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 
+use chancery::authority::{Requested, request};
 use chancery_api::client::Fetched;
 use chancery_api::{AuthorityState, AuthorityView, List, WellKnown};
+use chancery_verifier::{Denial, Knowledge};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer as Signing, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer as Signing, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SanType, SerialNumber,
+    SignatureAlgorithm,
 };
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
@@ -15,7 +18,9 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
 use crate::fixture::{Issuer, Key, problem};
-use crate::program::{Scratch, chancery, text};
+use crate::head_keys::Follower;
+use crate::program::{Running, Scratch, chancery, text};
+use crate::taught::Service;
 
 /// The root: its certificate, its key, and how many CRLs it signed.
 struct Root {
@@ -24,7 +29,7 @@ struct Root {
     pem: String,
 }
 
-/// What goes wrong with an issuing certificate.
+/// What goes wrong with a certificate.
 #[derive(Clone, Copy, PartialEq)]
 enum Wrong {
     Nothing,
@@ -32,6 +37,8 @@ enum Wrong {
     TrustDomain,
     Key,
     Over,
+    Long,
+    Usage,
 }
 
 impl Root {
@@ -45,7 +52,8 @@ impl Root {
 
     /// Signs a request, with what it asks for.
     fn sign(&self, request: &str, trust_domain: &str, wrong: Wrong) -> String {
-        let asked = Asked::read(request);
+        let asked =
+            Asked::read(request, &["ca: true", "path_len_constraint: Some(0)", "KeyUsage { flags: 96 }", "spiffe://"]);
         let trust_domain = if wrong == Wrong::TrustDomain { "other.invalid" } else { trust_domain };
         let days = if wrong == Wrong::Over { -1 } else { 365 };
         let mut params = authority(trust_domain, "An issuing authority", days);
@@ -59,8 +67,51 @@ impl Root {
         }
     }
 
+    /// Signs a request for a key that signs heads.
+    fn sign_head_key(&self, request: &str, wrong: Wrong) -> String {
+        self.sign_head_key_from(request, wrong, 0)
+    }
+
+    /// The same, so many days from now.
+    fn sign_head_key_from(&self, request: &str, wrong: Wrong, from: i64) -> String {
+        let asked = Asked::read(request, &["ca: false", "KeyUsage { flags: 1 }", "OID(1.3.6.1.4.1.32473.4)"]);
+        let days = match wrong {
+            Wrong::Over => -1,
+            Wrong::Long => 91,
+            _ => 90,
+        };
+        let mut params = authority("example.org", "A key that signs heads", days);
+        params.not_before += Duration::days(from);
+        params.not_after += Duration::days(from);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.subject_alt_names = if wrong == Wrong::TrustDomain { params.subject_alt_names } else { Vec::new() };
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let heads = [&[1, 3, 6, 1, 4, 1, 32473][..], HEAD_KEY_USAGE].concat();
+        params.extended_key_usages = match wrong {
+            Wrong::Usage => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            _ => vec![ExtendedKeyUsagePurpose::Other(heads)],
+        };
+        params.use_authority_key_identifier_extension = true;
+        let issuer = Signing::from_params(&self.params, &self.key);
+        match wrong {
+            Wrong::Key => {
+                let other = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+                params.signed_by(&other, &issuer).unwrap().pem()
+            }
+            _ => params.signed_by(&asked, &issuer).unwrap().pem(),
+        }
+    }
+
     fn crl(&self, number: u64, days: i64, revoked: &[&[u8]]) -> String {
-        let now = OffsetDateTime::now_utc();
+        self.crl_at(OffsetDateTime::now_utc(), number, days, revoked)
+    }
+
+    /// A CRL that is made so many days from now.
+    fn crl_from(&self, number: u64, from: i64, days: i64) -> String {
+        self.crl_at(OffsetDateTime::now_utc() + Duration::days(from), number, days, &[])
+    }
+
+    fn crl_at(&self, now: OffsetDateTime, number: u64, days: i64, revoked: &[&[u8]]) -> String {
         let entry = |serial: &&[u8]| RevokedCertParams {
             serial_number: SerialNumber::from_slice(serial),
             revocation_time: now - Duration::hours(2),
@@ -83,13 +134,13 @@ impl Root {
 struct Asked(Vec<u8>);
 
 impl Asked {
-    fn read(request: &str) -> Self {
+    fn read(request: &str, wanted: &[&str]) -> Self {
         let (_, pem) = x509_parser::pem::parse_x509_pem(request.as_bytes()).unwrap();
         let (_, csr) = X509CertificationRequest::from_der(&pem.contents).unwrap();
         csr.verify_signature().unwrap();
         let asked: Vec<_> = csr.requested_extensions().unwrap().map(|asked| format!("{asked:?}")).collect();
         let all = asked.join(" ");
-        for wanted in ["ca: true", "path_len_constraint: Some(0)", "KeyUsage { flags: 96 }", "spiffe://"] {
+        for wanted in wanted {
             assert!(all.contains(wanted), "{wanted}: {all}");
         }
         Self(csr.certification_request_info.subject_pki.subject_public_key.data.to_vec())
@@ -102,7 +153,7 @@ impl PublicKeyData for Asked {
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
+        if self.0.len() == 32 { &rcgen::PKCS_ED25519 } else { &rcgen::PKCS_ECDSA_P256_SHA256 }
     }
 }
 
@@ -133,8 +184,9 @@ impl Host {
         let config = folder.path().join("chancery.toml");
         let text = format!(
             "trust_domain = \"example.org\"\ndata_dir = {data:?}\npublic_url = \"https://localhost:1\"\n\
-             status_url = \"http://status.invalid\"\n[listen]\napi = \"127.0.0.1:0\"\nstatus = \"127.0.0.1:0\"\n\
+             status_url = \"http://status.invalid\"\n[listen]\napi = \"127.0.0.1:0\"\nstatus = \"127.0.0.1:0\"\nadmin_socket = {:?}\n\
              [keys]\nroot = \"external\"\nseal = \"file:{}\"\n",
+            folder.path().join("admin.sock"),
             seal.display(),
         );
         std::fs::write(&config, text).unwrap();
@@ -145,8 +197,8 @@ impl Host {
         chancery().args(words).arg("--config").arg(&self.config).current_dir(self.folder.path()).output().unwrap()
     }
 
-    fn request(&self) -> String {
-        let out = self.run(&["authorities", "csr"]);
+    fn request(&self, what: &str) -> String {
+        let out = self.run(&["authorities", "csr", "--for", what]);
         assert!(out.status.success(), "{}", text(&out.stderr));
         text(&out.stdout)
     }
@@ -179,7 +231,7 @@ fn without_an_import_it_says_what_to_do() {
 fn what_does_not_hold_is_not_imported() {
     let host = Host::new();
     let (root, other) = (Root::new("example.org"), Root::new("example.org"));
-    let request = host.request();
+    let request = host.request("issuing");
     let good = |wrong| root.sign(&request, "example.org", wrong);
     let crl = root.crl(1, 30, &[]);
     let issuing = good(Wrong::Nothing);
@@ -204,11 +256,26 @@ fn what_does_not_hold_is_not_imported() {
     let serial = der.parse_x509().unwrap().raw_serial().to_vec();
     refused(&[&root.pem, &root.crl(1, 30, &[&serial]), &issuing], "it is revoked");
 
-    assert_eq!(host.waiting(), 1);
-    let out = host.import(&[&crl, &issuing, &root.pem]);
-    assert!(out.status.success() && text(&out.stdout).lines().count() == 3, "{}", text(&out.stderr));
+    let request = host.request("head-key");
+    let signed = |wrong| root.sign_head_key(&request, wrong);
+    let head_key = signed(Wrong::Nothing);
+    let with = |head_key: &str, wanted| refused(&[&root.pem, &crl, &issuing, head_key], wanted);
+    with(&signed(Wrong::Key), "no key waits here");
+    with(&signed(Wrong::TrustDomain), "names: a name in what is nobody's");
+    with(&signed(Wrong::Over), "and not now");
+    with(&signed(Wrong::Long), "wanted at most 90 days");
+    with(&signed(Wrong::Usage), "extended_key_usage");
+    with(&other.sign_head_key(&request, Wrong::Nothing), "not signed by the root");
+    with(&[&*head_key, &head_key].concat(), "a second certificate of a key that signs heads");
+    let (_, der) = x509_parser::pem::parse_x509_pem(head_key.as_bytes()).unwrap();
+    let serial = der.parse_x509().unwrap().raw_serial().to_vec();
+    refused(&[&root.pem, &root.crl(1, 30, &[&serial]), &issuing, &head_key], "it is revoked");
+
+    assert_eq!(host.waiting(), 2);
+    let out = host.import(&[&crl, &issuing, &head_key, &root.pem]);
+    assert!(out.status.success() && text(&out.stdout).lines().count() == 4, "{}", text(&out.stderr));
     assert_eq!(host.waiting(), 0);
-    let again = host.import(&[&crl, &issuing, &root.pem]);
+    let again = host.import(&[&crl, &issuing, &head_key, &root.pem]);
     assert!(text(&again.stdout).contains("nothing new"), "{}", text(&again.stderr));
     let older = host.import(&[&root.crl(0, 30, &[])]);
     assert!(text(&older.stderr).contains("the next is above it"), "{}", text(&older.stderr));
@@ -230,8 +297,7 @@ async fn an_issuer_under_an_external_root_from_end_to_end() {
             data = Some(folder.to_path_buf());
         },
         async |config, seal, store, rng| {
-            let request =
-                chancery::authority::request(&config.trust_domain, &config.data_dir, seal, rng).await.unwrap();
+            let request = request(Requested::Issuing, &config.trust_domain, &config.data_dir, seal, rng).await.unwrap();
             let parts = [root.pem.clone(), root.sign(&request, "dev.invalid", Wrong::Nothing), root.crl(1, 30, &[])];
             let handed = chancery::authority::Handed::read(parts.concat().as_bytes()).unwrap();
             chancery::authority::import_offline(config, seal, store, rng, handed, now()).await.unwrap();
@@ -259,7 +325,7 @@ async fn an_issuer_under_an_external_root_from_end_to_end() {
     let seal = chancery::authority::Seal::open(&issuer.server.issuer().config().seal).unwrap();
     let trust_domain = issuer.server.issuer().trust_domain();
     let rng = ring::rand::SystemRandom::new();
-    let request = chancery::authority::request(trust_domain, &data, &seal, &rng).await.unwrap();
+    let request = request(Requested::Issuing, trust_domain, &data, &seal, &rng).await.unwrap();
     let first = held.chain()[1].clone();
     let imported = import(&issuer, &[&root.sign(&request, "dev.invalid", Wrong::Nothing), &root.crl(2, 30, &[])]).await;
     assert_eq!((&imported["crl_number"], &imported["issuing"]["state"]), (&json!("2"), &json!("announced")));
@@ -285,7 +351,9 @@ async fn an_issuer_under_an_external_root_from_end_to_end() {
 
     // What only the root can do is said.
     let ready: Value = client.get("/readyz").await.unwrap().body;
-    assert_eq!(ready["warnings"], json!([]));
+    let warnings = ready["warnings"].to_string();
+    assert!(warnings.contains("no key signs heads") && warnings.contains("csr --for head-key"), "{warnings}");
+    assert_eq!(ready["warnings"].as_array().unwrap().len(), 1, "{warnings}");
     issuer.revoke(json!({"targets": [format!("authority:{}", successor.key_id)], "effect": "revoke"})).await;
     let warned = loop {
         if let Ok(ready) = client.get::<Value>("/readyz").await {
@@ -302,6 +370,105 @@ async fn an_issuer_under_an_external_root_from_end_to_end() {
     issuer.forward(20 * 3600).await;
     let warned = issuer.client(None).get::<Value>("/readyz").await.unwrap().body["warnings"].to_string();
     assert!(warned.contains("the root's CRL ends at"), "{warned}");
+}
+
+/// What follows the arc of the project in the usage of keys that sign heads.
+const HEAD_KEY_USAGE: &[u64] = &[4];
+
+#[tokio::test]
+async fn under_an_external_root_the_feed_is_heard_and_its_keys_follow_each_other() {
+    let root = Root::new("dev.invalid");
+    let mut data = None;
+    let issuer = Issuer::start_after(
+        |config, folder| {
+            config.root = chancery::config::RootKey::External;
+            data = Some(folder.to_path_buf());
+        },
+        async |config, seal, store, rng| {
+            let asked = async |what| request(what, &config.trust_domain, &config.data_dir, seal, rng).await.unwrap();
+            let (issuing, head_key) = (asked(Requested::Issuing).await, asked(Requested::HeadKey).await);
+            let issuing = root.sign(&issuing, "dev.invalid", Wrong::Nothing);
+            let parts =
+                [root.pem.clone(), issuing, root.sign_head_key(&head_key, Wrong::Nothing), root.crl(1, 30, &[])];
+            let handed = chancery::authority::Handed::read(parts.concat().as_bytes()).unwrap();
+            chancery::authority::import_offline(config, seal, store, rng, handed, now()).await.unwrap();
+        },
+    )
+    .await;
+    let ready: Value = issuer.client(None).get("/readyz").await.unwrap().body;
+    assert_eq!(ready["warnings"], json!([]));
+
+    // A service learns by the feed, and what is stopped has stopped there.
+    let service = Service::start(&issuer, "edge").await;
+    let bot = issuer.joined("invoice-bot", &["tools/call:edge/get_customer"]).await;
+    assert_eq!(service.judge(&bot), Ok(Knowledge::Fresh));
+    let suspend = json!({"targets": ["agent:invoice-bot"], "effect": "suspend", "wait_s": 10});
+    let answer = issuer.revoke(suspend).await;
+    assert_eq!(answer.applied.map(|applied| (applied.verifiers, applied.confirmed)), Some((1, 1)));
+    assert!(matches!(service.judge(&bot), Err(Denial::Revoked(_))));
+    drop(service);
+
+    // Half of the key's time over, the ceremony is asked for; what it brings is announced a day before it signs.
+    let mut follower = Follower::new(&issuer, "crm").await;
+    let first = follower.signer().await;
+    issuer.forward(25 * 86_400).await;
+    // The root's hand is needed for its CRL, too.
+    import(&issuer, &[&root.crl_from(2, 25, 90)]).await;
+    issuer.forward(21 * 86_400).await;
+    let warned = issuer.client(None).get::<Value>("/readyz").await.unwrap().body["warnings"].to_string();
+    assert!(warned.contains("the key that signs heads needs a successor"), "{warned}");
+    let seal = chancery::authority::Seal::open(&issuer.server.issuer().config().seal).unwrap();
+    let (trust_domain, rng) = (issuer.server.issuer().trust_domain(), ring::rand::SystemRandom::new());
+    let asked = request(Requested::HeadKey, trust_domain, &data.unwrap(), &seal, &rng).await.unwrap();
+    let imported = import(&issuer, &[&root.sign_head_key_from(&asked, Wrong::Nothing, 46)]).await;
+    assert!(imported["head_key"]["signs_from_at"].is_string(), "{imported}");
+    follower.announced(2).await;
+    assert_eq!(follower.signer().await, first);
+    issuer.forward(25 * 3600).await;
+    let second = follower.signer().await;
+    assert_ne!(first, second);
+    let warned = issuer.client(None).get::<Value>("/readyz").await.unwrap().body["warnings"].to_string();
+    assert!(!warned.contains("signs heads"), "{warned}");
+}
+
+/// The commands of docs/operations.md, as they stand there, by OpenSSL.
+#[test]
+fn the_documented_ceremony_works_line_by_line() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("no openssl here: not run");
+        return;
+    }
+    let host = Host::new();
+    let documented = include_str!("../../docs/operations.md");
+    let (_, section) = documented.split_once("\n## An external root\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let blocks: Vec<&str> = section.split("```sh\n").skip(1).map(|block| block.split_once("```").unwrap().0).collect();
+    let [make_root, ask, sign, first, later] = blocks[..] else { panic!("{} blocks", blocks.len()) };
+    let socket = host.folder.path().join("admin.sock");
+    let shell = |script: &str| {
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_chancery")).parent().unwrap();
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new("sh");
+        command.args(["-ec", script]).env("PATH", path).env("CHANCERY_CONFIG", &host.config);
+        command.env("CHANCERY_ISSUER", format!("unix:{}", socket.display())).current_dir(host.folder.path());
+        let out = command.output().unwrap();
+        assert!(out.status.success(), "{script}: {}{}", text(&out.stdout), text(&out.stderr));
+        text(&out.stdout)
+    };
+    [make_root, ask, sign, first].into_iter().for_each(|script| drop(shell(script)));
+    let mut serve = chancery();
+    serve.arg("serve").arg("--config").arg(&host.config);
+    let mut serving = Running::start(&mut serve);
+    serving.say_until(|line| line.starts_with("ready"));
+    assert_eq!(shell("chancery authorities list -o id").lines().count(), 2);
+    // The next generation, into the one that runs.
+    [ask, sign].into_iter().for_each(|script| drop(shell(script)));
+    let said = shell(later);
+    for wanted in ["root CRL", "authority", "announced", "head key", "signs heads from"] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let ended = shell("chancery authorities import head-key.pem root-crl.pem");
+    assert!(ended.contains("nothing new"), "{ended}");
 }
 
 fn now() -> chancery_identity::Timestamp {

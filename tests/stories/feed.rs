@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use crate::fixture::{Held, Issuer, Key, problem};
 
 /// A reader of the feed over HTTP/1.1 that believes nothing.
-struct Reader {
+pub(crate) struct Reader {
     lines: tokio::io::Lines<BufReader<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>>,
     issuer_root: Vec<u8>,
     keys: Vec<CertificateDer<'static>>,
@@ -30,12 +30,12 @@ struct Reader {
     entries: Vec<FeedEntry>,
     events: Vec<String>,
     /// All that was read, as `curl` would have written it.
-    captured: String,
+    pub(crate) captured: String,
     epoch: u64,
 }
 
 impl Reader {
-    async fn open(issuer: &Issuer, held: &Held, query: &str) -> Self {
+    pub(crate) async fn open(issuer: &Issuer, held: &Held, query: &str) -> Self {
         let (status, reader) = Self::ask(issuer, held, query).await;
         assert!(status.ends_with("200 OK"), "{status}");
         reader
@@ -67,7 +67,7 @@ impl Reader {
     }
 
     /// Goes on from what was verified before.
-    fn from(mut self, chain: Chained) -> Self {
+    pub(crate) fn from(mut self, chain: Chained) -> Self {
         self.chain = Some(chain);
         self
     }
@@ -97,7 +97,7 @@ impl Reader {
     }
 
     /// Reads on until a head, and verifies all that it signs.
-    async fn head(&mut self) -> Option<Head> {
+    pub(crate) async fn head(&mut self) -> Option<Head> {
         loop {
             let (name, data, id) = self.event().await?;
             match name.as_str() {

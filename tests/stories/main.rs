@@ -16,6 +16,7 @@ mod external_root;
 mod feed;
 mod first_administrator;
 mod fixture;
+mod head_keys;
 mod metrics;
 mod ocsp;
 mod program;

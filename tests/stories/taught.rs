@@ -14,14 +14,14 @@ use crate::fixture::{Held, Issuer};
 const LATER: Duration = Duration::from_secs(20);
 
 /// A service that learns by the feed. Its folder goes with it.
-struct Service {
+pub(crate) struct Service {
     verifier: Verifier,
     identity: Identity,
     folder: PathBuf,
 }
 
 impl Service {
-    async fn start(issuer: &Issuer, name: &str) -> Self {
+    pub(crate) async fn start(issuer: &Issuer, name: &str) -> Self {
         let new = json!({"name": name, "owner": "team-crm", "systems": [name], "dns": []});
         issuer.admin.post::<Value>("/v1/admin/services", &new).await.unwrap();
         let token = issuer.admin.post::<JoinTokenCreated>("/v1/admin/join-tokens", &json!({"service": name})).await;
@@ -35,7 +35,7 @@ impl Service {
         service
     }
 
-    async fn until(&self, holds: impl Fn(&Status) -> bool) {
+    pub(crate) async fn until(&self, holds: impl Fn(&Status) -> bool) {
         let begun = Instant::now();
         while !holds(&self.verifier.status()) {
             assert!(begun.elapsed() < LATER, "it does not come to hold: {:?}", self.verifier.status());
@@ -44,11 +44,11 @@ impl Service {
     }
 
     /// Waits until all is known up to this number.
-    async fn knows(&self, n: u64) {
+    pub(crate) async fn knows(&self, n: u64) {
         self.until(|status| status.feed.as_ref().is_some_and(|feed| feed.n >= n)).await;
     }
 
-    fn judge(&self, held: &Held) -> Result<Knowledge, Denial> {
+    pub(crate) fn judge(&self, held: &Held) -> Result<Knowledge, Denial> {
         let now = self.verifier.now();
         self.verifier.client(&held.chain(), now).and_then(|peer| self.verifier.check(&peer, now))
     }

@@ -1,6 +1,6 @@
 //! Each lint finds its defects, which lie in `tests/fixtures/{lint}/{defect}.pem`, and finds nothing else in them.
 //!
-//! A file name begins with `issuing-`, `root-` or `responder-` where the certificate is not a leaf. `cargo test -p chancery-ca
+//! A file name begins with `issuing-`, `root-`, `responder-` or `head-` where the certificate is not a leaf. `cargo test -p chancery-ca
 //! write_fixtures -- --ignored` makes them anew from [`defects`].
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -71,6 +71,7 @@ struct Fixtures {
     issuing_key: Vec<u8>,
     root_key: Vec<u8>,
     responder_key: Vec<u8>,
+    head_key: Vec<u8>,
 }
 
 impl Fixtures {
@@ -87,6 +88,7 @@ impl Fixtures {
             issuing_key: issuing.certificate().spki().to_vec(),
             root_key: root.certificate().spki().to_vec(),
             responder_key: signer("responder").public_key().to_vec(),
+            head_key: signer("head").public_key().to_vec(),
         }
     }
 
@@ -94,12 +96,15 @@ impl Fixtures {
         let certificate = CertificateDer::from_pem_file(file).unwrap();
         let tbs = Parts::read(&certificate).unwrap().tbs;
         let name = file.file_name().unwrap().to_str().unwrap();
+        let key_id = self.root.key_id;
+        let links = Links { crl: status().crl(key_id), certificate: status().certificate(key_id), ocsp: None };
+        let linked_root = Issuer { links: Some(links), ..self.root.clone() };
         let findings = if name.starts_with("root") {
             lint(Kind::Root, tbs, &self.root, &self.root_key, NOW)
         } else if name.starts_with("issuing") {
-            let key_id = self.root.key_id;
-            let links = Links { crl: status().crl(key_id), certificate: status().certificate(key_id), ocsp: None };
-            lint(Kind::Issuing, tbs, &Issuer { links: Some(links), ..self.root.clone() }, &self.issuing_key, NOW)
+            lint(Kind::Issuing, tbs, &linked_root, &self.issuing_key, NOW)
+        } else if name.starts_with("head") {
+            lint(Kind::HeadKey, tbs, &linked_root, &self.head_key, NOW)
         } else if name.starts_with("responder") {
             lint(Kind::Responder, tbs, &Issuer { links: None, ..self.issuing.clone() }, &self.responder_key, NOW)
         } else {
@@ -143,11 +148,15 @@ fn write_fixtures() {
     write("good", "leaf", leaf.der());
     let responder = crate::testing::now(issuing.certify_responder(signer("responder"), NOW, serial(4))).unwrap();
     write("good", "responder", responder.certificate());
+    let public = signer("head").public_key().last_chunk().copied().unwrap();
+    let head = crate::testing::now(root.certify_head_key(public, &status(), NOW, serial(5))).unwrap();
+    write("good", "head", &head);
     for Defect { lint, name, make } in defects() {
         let (good, by) = match name.split('-').next() {
             Some("root") => (root.certificate().der(), "root"),
             Some("issuing") => (issuing.certificate().der(), "root"),
             Some("responder") => (responder.certificate(), "issuing"),
+            Some("head") => (&*head, "root"),
             _ => (leaf.der(), "issuing"),
         };
         let mut draft = Draft::read(good);
@@ -163,28 +172,32 @@ fn good_leaf(issuing: &Authority, serial: Serial) -> Linted {
     let claims = Claims {
         spiffe_id: issuing.certificate().trust_domain().agent(&"invoice-bot".parse().unwrap(), instance),
         scopes: good_scopes(),
-        grant: Some(Grant {
-            id: GrantId::from_bytes([1; 16]),
-            name: "invoice-bot".parse().unwrap(),
-            revision: 1,
-            owner: "team-finance".parse().unwrap(),
-            systems: Vec::new(),
-            lineage: Lineage::from_bytes([2; 16]),
-            epoch: 1,
-            planned_at: 5,
-            seen: 0,
-            attestation: Attestation { method: "join_token".into(), digest: [3; 32], at: NOW },
-            on_behalf_of: None,
-            task: None,
-            chain: Vec::new(),
-            depth_left: 0,
-            chosen: false,
-            constraints: Vec::new(),
-        }),
+        grant: Some(good_grant()),
         dns_names: vec!["a.internal".into(), "b.internal".into()],
         not_after: NOW + Duration::from_secs(3599),
     };
     Profile::new(issuing, &status()).plan(key, claims, serial, NOW).unwrap().lint().unwrap()
+}
+
+fn good_grant() -> Grant {
+    Grant {
+        id: GrantId::from_bytes([1; 16]),
+        name: "invoice-bot".parse().unwrap(),
+        revision: 1,
+        owner: "team-finance".parse().unwrap(),
+        systems: Vec::new(),
+        lineage: Lineage::from_bytes([2; 16]),
+        epoch: 1,
+        planned_at: 5,
+        seen: 0,
+        attestation: Attestation { method: "join_token".into(), digest: [3; 32], at: NOW },
+        on_behalf_of: None,
+        task: None,
+        chain: Vec::new(),
+        depth_left: 0,
+        chosen: false,
+        constraints: Vec::new(),
+    }
 }
 
 fn good_scopes() -> ScopeSet {
@@ -370,8 +383,11 @@ fn defects() -> Vec<Defect> {
             d.add(oid::AUTHORITY_INFO_ACCESS, None, |_| {});
             access(d, &[OCSP], "http://status.test/ocsp");
         }),
+        defect("authority_information_access", "head-absent", |d| d.remove(oid::AUTHORITY_INFO_ACCESS)),
+        defect("authority_information_access", "head-ocsp", |d| access(d, &[OCSP], "http://status.test/ocsp")),
         defect("authority_key_id", "absent", |d| d.remove(oid::AUTHORITY_KEY_ID)),
         defect("authority_key_id", "responder-absent", |d| d.remove(oid::AUTHORITY_KEY_ID)),
+        defect("authority_key_id", "head-absent", |d| d.remove(oid::AUTHORITY_KEY_ID)),
         defect("authority_key_id", "another", |d| {
             d.value(oid::AUTHORITY_KEY_ID, |w| {
                 w.nested(der::SEQUENCE, |w| {
@@ -396,6 +412,11 @@ fn defects() -> Vec<Defect> {
                 w.raw(&[der::SEQUENCE, 3, der::BOOLEAN, 1, 0xff]);
             });
         }),
+        defect("basic_constraints", "head-ca", |d| {
+            d.value(oid::BASIC_CONSTRAINTS, |w| {
+                w.raw(&[der::SEQUENCE, 3, der::BOOLEAN, 1, 0xff]);
+            });
+        }),
         defect("basic_constraints", "responder-ca", |d| {
             d.value(oid::BASIC_CONSTRAINTS, |w| {
                 w.raw(&[der::SEQUENCE, 3, der::BOOLEAN, 1, 0xff]);
@@ -411,6 +432,7 @@ fn defects() -> Vec<Defect> {
             d.value(oid::CRL_DISTRIBUTION_POINTS, |w| crl_distribution_point(w, "http://elsewhere.test/a.crl"));
         }),
         defect("crl_distribution_point", "issuing-absent", |d| d.remove(oid::CRL_DISTRIBUTION_POINTS)),
+        defect("crl_distribution_point", "head-absent", |d| d.remove(oid::CRL_DISTRIBUTION_POINTS)),
         defect("crl_distribution_point", "responder-present", |d| {
             d.add(oid::CRL_DISTRIBUTION_POINTS, None, |w| crl_distribution_point(w, "http://status.test/a.crl"));
         }),
@@ -435,6 +457,15 @@ fn defects() -> Vec<Defect> {
                 });
             });
         }),
+        defect("extended_key_usage", "head-absent", |d| d.remove(oid::EXTENDED_KEY_USAGE)),
+        defect("extended_key_usage", "head-client_auth_too", |d| {
+            d.value(oid::EXTENDED_KEY_USAGE, |w| {
+                w.nested(der::SEQUENCE, |w| {
+                    w.oid(oid::HEAD_KEY_USAGE).oid(oid::CLIENT_AUTH);
+                });
+            });
+        }),
+        defect("extended_key_usage", "head-critical", |d| d.critical(oid::EXTENDED_KEY_USAGE, Some(true))),
         defect("extended_key_usage", "responder-absent", |d| d.remove(oid::EXTENDED_KEY_USAGE)),
         defect("extended_key_usage", "responder-server_auth_too", |d| {
             d.value(oid::EXTENDED_KEY_USAGE, |w| {
@@ -457,6 +488,11 @@ fn defects() -> Vec<Defect> {
                 w.value(der::NULL, &[]);
             });
         }),
+        defect("extensions", "head-unknown", |d| {
+            d.add(UNKNOWN, None, |w| {
+                w.value(der::NULL, &[]);
+            });
+        }),
         defect("grant", "absent", |d| d.remove(oid::GRANT)),
         defect("grant", "critical", |d| d.critical(oid::GRANT, Some(true))),
         defect("grant", "malformed", |d| {
@@ -464,6 +500,13 @@ fn defects() -> Vec<Defect> {
                 w.nested(der::SEQUENCE, |_| {});
             });
         }),
+        defect("grant", "head-present", |d| {
+            let grant = good_grant().to_der();
+            d.add(oid::GRANT, None, |w| {
+                w.raw(&grant);
+            });
+        }),
+        defect("issuer", "head-another", |d| d.issuer = vec![der::SEQUENCE, 0]),
         defect("issuer", "another", |d| d.issuer = vec![der::SEQUENCE, 0]),
         defect("key_usage", "absent", |d| d.remove(oid::KEY_USAGE)),
         defect("key_usage", "key_cert_sign", |d| {
@@ -482,6 +525,11 @@ fn defects() -> Vec<Defect> {
                 w.raw(&[der::BIT_STRING, 2, 1, 0x86]);
             });
         }),
+        defect("key_usage", "head-key_cert_sign", |d| {
+            d.value(oid::KEY_USAGE, |w| {
+                w.raw(&[der::BIT_STRING, 2, 2, 0x84]);
+            });
+        }),
         defect("key_usage", "responder-crl_sign", |d| {
             d.value(oid::KEY_USAGE, |w| {
                 w.raw(&[der::BIT_STRING, 2, 1, 0x82]);
@@ -491,6 +539,13 @@ fn defects() -> Vec<Defect> {
         defect("names", "dns_wildcard", |d| d.names(|names| names.insert(1, name(DNS_NAME, "*.internal")))),
         defect("names", "email", |d| d.names(|names| names.push(name(der::context(1), "a@example.org")))),
         defect("names", "issuing-dns", |d| d.names(|names| names.push(name(DNS_NAME, "a.internal")))),
+        defect("names", "head-spiffe_id", |d| {
+            d.add(oid::SUBJECT_ALT_NAME, None, |w| {
+                w.nested(der::SEQUENCE, |w| {
+                    w.value(URI, b"spiffe://example.org/chancery/server");
+                });
+            });
+        }),
         defect("names", "responder-spiffe_id", |d| {
             d.add(oid::SUBJECT_ALT_NAME, None, |w| {
                 w.nested(der::SEQUENCE, |w| {
@@ -503,6 +558,11 @@ fn defects() -> Vec<Defect> {
                 w.value(der::NULL, &[]);
             });
         }),
+        defect("ocsp_no_check", "head-present", |d| {
+            d.add(OCSP_NO_CHECK, None, |w| {
+                w.value(der::NULL, &[]);
+            });
+        }),
         defect("ocsp_no_check", "leaf", |d| {
             d.add(OCSP_NO_CHECK, None, |w| {
                 w.value(der::NULL, &[]);
@@ -511,6 +571,8 @@ fn defects() -> Vec<Defect> {
         defect("ocsp_no_check", "responder-absent", |d| d.remove(OCSP_NO_CHECK)),
         defect("ocsp_no_check", "responder-critical", |d| d.critical(OCSP_NO_CHECK, Some(true))),
         defect("public_key", "responder-the_issuers", |d| holder(d, "issuing")),
+        defect("public_key", "head-not_the_proved_one", |d| holder(d, "other")),
+        defect("public_key", "head-the_issuers", |d| holder(d, "root")),
         defect("public_key", "not_the_proved_one", |d| holder(d, "other")),
         defect("public_key", "the_issuers", |d| holder(d, "issuing")),
         defect("scopes", "malformed", |d| d.names(|names| names.push(other_name(oid::SCOPE, "no scope")))),
@@ -521,6 +583,7 @@ fn defects() -> Vec<Defect> {
         defect("serial", "short", |d| d.serial = vec![0x41]),
         defect("serial", "twenty_one_bytes", |d| d.serial = vec![0x41; 21]),
         defect("serial", "zero", |d| d.serial = vec![0]),
+        defect("serial", "head-short", |d| d.serial = vec![0x41]),
         defect("signature_algorithm", "sha384_with_p256", |d| {
             d.algorithm = Algorithm::EcdsaP384.signature_identifier().into();
         }),
@@ -538,10 +601,17 @@ fn defects() -> Vec<Defect> {
         defect("subject", "names_not_critical", |d| d.critical(oid::SUBJECT_ALT_NAME, None)),
         defect("subject", "responder-empty", |d| d.subject = vec![der::SEQUENCE, 0]),
         defect("subject", "responder-the_issuers", |d| d.subject = d.issuer.clone()),
+        defect("subject", "head-empty", |d| d.subject = vec![der::SEQUENCE, 0]),
+        defect("subject", "head-the_issuers", |d| d.subject = d.issuer.clone()),
         defect("subject", "issuing-empty", |d| d.subject = vec![der::SEQUENCE, 0]),
         defect("subject", "issuing-the_roots", |d| d.subject = d.issuer.clone()),
         defect("subject_key_id", "absent", |d| d.remove(oid::SUBJECT_KEY_ID)),
         defect("subject_key_id", "another", |d| {
+            d.value(oid::SUBJECT_KEY_ID, |w| {
+                w.octets(&[1; 20]);
+            });
+        }),
+        defect("subject_key_id", "head-another", |d| {
             d.value(oid::SUBJECT_KEY_ID, |w| {
                 w.octets(&[1; 20]);
             });
@@ -566,6 +636,7 @@ fn defects() -> Vec<Defect> {
         defect("validity", "ends_before_it_begins", |d| d.not_after = time(NOW - Duration::from_secs(61))),
         defect("validity", "outlives_its_issuer", |d| d.not_after = time(NOW + Duration::from_secs(91 * 86_400))),
         defect("validity", "responder-two_days", |d| d.not_after = time(NOW + Duration::from_secs(2 * 86_400))),
+        defect("validity", "head-ninety_one_days", |d| d.not_after = time(NOW + Duration::from_secs(91 * 86_400))),
         defect("version", "absent", |d| d.version = None),
         defect("version", "two", |d| d.version = Some(vec![context_constructed(0), 3, der::INTEGER, 1, 1])),
     ]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use x509_ocsp::{BasicOcspResponse, CertStatus as TheirStatus, OcspResponse, OcspResponseStatus, ResponderId};
 use x509_ocsp_der::{Decode, Encode};
 
-use crate::support::{DAY, HOUR, NOW, World, domain, ready, serial, signer, status, world};
+use crate::support::{DAY, HOUR, NOW, World, domain, ed25519_signer, ready, serial, signer, status, world, world_of};
 
 const SHA1: &[u8] = &[0x2b, 14, 3, 2, 26];
 const SHA256: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
@@ -183,6 +183,36 @@ fn a_response_says_what_was_planned_and_others_read_it_so() {
     let repeated = data.response_extensions.as_ref().unwrap();
     assert_eq!((repeated.len(), repeated[0].critical), (1, false));
     assert_eq!(repeated[0].extn_value.as_bytes(), [&[4, 32][..], &[7; 32]].concat());
+}
+
+/// Whichever of the two kinds of key the root, the issuing authority and its responder have.
+#[test]
+fn ed25519_answers_as_p256_does() {
+    let kinds = [signer as fn() -> std::sync::Arc<dyn chancery_ca::Signer>, ed25519_signer];
+    for [root, issuing, holder] in (0..8).map(|bits| [0, 1, 2].map(|at| kinds[bits >> at & 1]())) {
+        let (under, by, over) = (root.algorithm(), issuing.algorithm(), holder.algorithm());
+        let world = world_of(root, issuing);
+        let issuing = world.issuing.certificate();
+        assert!(issuing.signed_by(world.root.certificate(), CRYPTO), "{by} under {under}");
+        let responder = ready(world.issuing.certify_responder(holder, NOW, serial(9))).unwrap();
+        for digest in [SHA1, SHA256] {
+            let request = OcspRequest::read(&Draft::of([id(issuing, digest, true, &[1])]).der()).unwrap();
+            assert!(responder.answers_for(&request.certificates()[0]), "{by}");
+            let basic = basic(&answer(&responder, &request, &[CertStatus::Good]));
+            let delegate = &basic.certs.as_ref().unwrap()[0];
+            // The response by the responder's key, its certificate by the authority's, each with that key's algorithm.
+            let key = delegate.tbs_certificate.subject_public_key_info.subject_public_key.raw_bytes();
+            let tbs = basic.tbs_response_data.to_der().unwrap();
+            assert!((CRYPTO.verify)(over, key, &tbs, basic.signature.raw_bytes()), "{over}");
+            assert_eq!(basic.signature_algorithm.to_der().unwrap(), over.signature_identifier());
+            let mut spki = Reader::new(issuing.spki()).nested(der::SEQUENCE).unwrap();
+            spki.read_any().unwrap();
+            let key = &spki.read(der::BIT_STRING).unwrap()[1..];
+            let tbs = delegate.tbs_certificate.to_der().unwrap();
+            assert!((CRYPTO.verify)(by, key, &tbs, delegate.signature.raw_bytes()), "{by}");
+            assert_eq!(delegate.signature_algorithm.to_der().unwrap(), by.signature_identifier());
+        }
+    }
 }
 
 #[test]

@@ -25,8 +25,12 @@ pub(crate) struct World {
 }
 
 pub(crate) fn world() -> World {
-    let root = ready(RootAuthority::create(&domain(), signer(), CRYPTO, 3650 * DAY, NOW, serial(1))).unwrap();
-    let issuing = ready(root.issue(signer(), &status(), 90 * DAY, NOW, serial(2))).unwrap();
+    world_of(signer(), signer())
+}
+
+pub(crate) fn world_of(root: Arc<dyn Signer>, issuing: Arc<dyn Signer>) -> World {
+    let root = ready(RootAuthority::create(&domain(), root, CRYPTO, 3650 * DAY, NOW, serial(1))).unwrap();
+    let issuing = ready(root.issue(issuing, &status(), 90 * DAY, NOW, serial(2))).unwrap();
     let profile = Profile::new(&issuing, &status());
     World { root, issuing, profile }
 }
@@ -52,6 +56,11 @@ pub(crate) fn serial(last: u8) -> Serial {
 
 pub(crate) fn signer() -> Arc<dyn Signer> {
     let pkcs8 = LocalSigner::generate_pkcs8(&SystemRandom::new()).unwrap();
+    Arc::new(LocalSigner::from_pkcs8(pkcs8.as_ref()).unwrap())
+}
+
+pub(crate) fn ed25519_signer() -> Arc<dyn Signer> {
+    let pkcs8 = LocalSigner::generate_ed25519_pkcs8(&SystemRandom::new()).unwrap();
     Arc::new(LocalSigner::from_pkcs8(pkcs8.as_ref()).unwrap())
 }
 
