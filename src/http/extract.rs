@@ -163,6 +163,10 @@ pub(super) async fn collect(body: Body, len_max: usize, within: Duration) -> Res
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    // Serde takes an array for any record, its members for the fields in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Refusal::new(Code::BadRequest, "body: wanted an object, got an array"));
+    }
     serde_json::from_slice(body).map_err(|error| Refusal::new(Code::BadRequest, format!("body: {error}")))
 }
 

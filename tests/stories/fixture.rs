@@ -287,6 +287,10 @@ impl Held {
         self.issued.certificate.serial.to_string()
     }
 
+    pub(crate) fn instance(&self) -> String {
+        self.issued.certificate.spiffe_id.path().rsplit('/').next().unwrap().to_owned()
+    }
+
     pub(crate) fn scopes(&self) -> Vec<String> {
         self.issued.certificate.scopes.iter().map(ToString::to_string).collect()
     }

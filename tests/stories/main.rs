@@ -11,8 +11,10 @@
 mod agent;
 mod attestation;
 mod authz;
+mod bad_input;
 mod command_line;
 mod external_root;
+mod faults;
 mod feed;
 mod first_administrator;
 mod fixture;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,20 +41,47 @@ impl Drop for Scratch {
 pub(crate) struct Issuer {
     folder: Scratch,
     pub(crate) url: String,
+    /// What it said before it was ready.
+    said: Vec<String>,
     /// Ended with the test.
-    _serving: Running,
+    serving: Running,
 }
 
 impl Issuer {
     pub(crate) fn start() -> Self {
-        let folder = Scratch::new();
+        Self::start_in(Scratch::new(), "127.0.0.1:0")
+    }
+
+    /// On what is in the folder, if anything is.
+    pub(crate) fn start_in(folder: Scratch, api: &str) -> Self {
         let mut serve = chancery();
-        serve.args(["serve", "--dev", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0"]).current_dir(folder.path());
+        serve.args(["serve", "--dev", "--keep", "--api", api, "--status", "127.0.0.1:0"]).current_dir(folder.path());
         let mut serving = Running::start(&mut serve);
         let api = serving.say_until(|line| line.trim_start().starts_with("api "));
         let url = api.split_whitespace().nth(1).unwrap().to_owned();
         serving.say_until(|line| line.starts_with("ready"));
-        Self { folder, url, _serving: serving }
+        Self { folder, url, said: serving.heard.clone(), serving }
+    }
+
+    /// Where it listens: `api` or `status`.
+    pub(crate) fn address(&self, of: &str) -> SocketAddr {
+        let words = self.said.iter().flat_map(|line| line.split_whitespace());
+        let url = words.skip_while(|word| *word != of).find_map(|word| word.split_once("://"));
+        url.unwrap().1.parse().unwrap()
+    }
+
+    /// What it has in memory, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.serving.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Kills it, so that nothing of it runs on; the folder stays.
+    pub(crate) fn kill(self) -> Scratch {
+        let Self { folder, serving, .. } = self;
+        drop(serving);
+        folder
     }
 
     /// The folder it was started in.
@@ -79,7 +107,12 @@ impl Issuer {
     pub(crate) fn join(&self, agent: &str) -> String {
         let scope = "tools/call:crm/get_customer";
         self.done(&["agents", "create", agent, "--owner", "team-finance", "--scope", scope]);
-        let token = self.done(&["join-tokens", "create", "--agent", agent, "--json"]);
+        self.join_string("--agent", agent)
+    }
+
+    /// A join string for a record that is there.
+    pub(crate) fn join_string(&self, kind: &str, name: &str) -> String {
+        let token = self.done(&["join-tokens", "create", kind, name, "--json"]);
         let token: serde_json::Value = serde_json::from_str(&token).unwrap();
         token["join"].as_str().unwrap().to_owned()
     }
