@@ -8,8 +8,10 @@ use super::{Context, Failure};
 
 /// A radius above this many certificates is confirmed by its number.
 const LARGE: u64 = 100;
-/// So is one above this part of all that live.
+/// So is one above this part of all that live,
 const PART: u64 = 10;
+/// once it is more than one agent commonly has: where few live, any agent is a large part of them.
+const FEW: u64 = 10;
 
 /// Asks on the terminal; without one, wants `--yes`.
 pub(crate) fn confirm(context: &Context<'_>, what: &str) -> Result<(), Failure> {
@@ -58,7 +60,7 @@ fn far(radius: Option<&Radius>) -> Option<(u64, String)> {
         format!("this stops {}", counted(services, "service"))
     } else if certificates > LARGE {
         format!("this stops {certificates} certificates, more than {LARGE}")
-    } else if certificates.saturating_mul(PART) > live_certificates {
+    } else if certificates >= FEW && certificates.saturating_mul(PART) > live_certificates {
         format!("this stops {certificates} of {live_certificates} certificates, more than one in {PART}")
     } else {
         return None;
@@ -69,7 +71,7 @@ fn far(radius: Option<&Radius>) -> Option<(u64, String)> {
 fn ask(what: &str, question: &str) -> Result<String, Failure> {
     let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
     if !stdin.is_terminal() || !stderr.is_terminal() {
-        return Err(Failure::usage(format!("{what}: nobody to ask, as there is no terminal"))
+        return Err(Failure::usage(format!("{what}\n  nobody to ask, as there is no terminal"))
             .fix("say --yes, or look first with --dry-run"));
     }
     let mut answer = String::new();
@@ -109,6 +111,11 @@ mod tests {
     fn what_reaches_far_is_confirmed_by_its_number() {
         let number = |radius: &Radius| far(Some(radius)).map(|(number, _)| number);
         assert_eq!(number(&radius(0, 0)), None);
+        // All there is, and still few.
+        assert_eq!(number(&radius(1, 3)), None);
+        assert_eq!(number(&radius(9, 9)), None);
+        assert_eq!(number(&radius(10, 10)), Some(10));
+        assert_eq!(number(&radius(10, 99)), Some(10));
         assert_eq!(number(&radius(10, 100)), None);
         assert_eq!(number(&radius(11, 100)), Some(11));
         assert_eq!(number(&radius(100, 1_001)), None);

@@ -50,6 +50,8 @@ pub(super) struct Roster {
     verifiers: BTreeMap<Replica, Verifier>,
     /// Peers with open connections, of all verifiers.
     peers: usize,
+    /// When services that are not known as verifiers asked for an authority's CRL last.
+    askers: BTreeMap<(Replica, KeyId), Moment>,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,8 @@ struct Copy {
     asked: Moment,
 }
 
+/// Without a feed a verifier asks for CRLs each second. What comes again within this is one.
+const OFTEN: Duration = Duration::from_secs(5);
 /// Steps that are remembered of each verifier.
 const STEPS_MAX: usize = 64;
 /// Verifiers.
@@ -106,7 +110,7 @@ pub(super) struct Full;
 
 impl Roster {
     pub(super) const fn new(freshness: Freshness) -> Self {
-        Self { freshness, verifiers: BTreeMap::new(), peers: 0 }
+        Self { freshness, verifiers: BTreeMap::new(), peers: 0, askers: BTreeMap::new() }
     }
 
     /// It verified before this process began. It may know the present until then.
@@ -154,6 +158,23 @@ impl Roster {
         let after = verifier.open.as_ref().map_or(0, |open| open.len());
         self.peers = self.peers - before + after;
         Ok(())
+    }
+
+    /// Whether one that asks for an authority's CRL decides by it: a known verifier, or who asks as often as verifiers
+    /// do. A service that only calls others asks now and then.
+    pub(super) fn decides(&mut self, replica: &Replica, authority: KeyId, at: Moment) -> bool {
+        if self.knows(replica) {
+            return true;
+        }
+        if self.askers.len() >= VERIFIERS_MAX {
+            self.askers.retain(|_, asked| younger(*asked, at) <= OFTEN);
+        }
+        let before = self.askers.insert((replica.clone(), authority), at);
+        let often = before.is_some_and(|before| younger(before, at) <= OFTEN);
+        if often {
+            self.askers.retain(|(asker, _), _| asker != replica);
+        }
+        often
     }
 
     /// It asks for an authority's CRL. That it got one is shown by the tag that it asks with.
@@ -562,6 +583,28 @@ mod tests {
         assert!(!story.roster.is_applied(&story.span(2, 6), story.at(1)));
         story.ack("crm", 6, 2, |ack| ack.epoch = 2);
         assert!(story.roster.is_applied(&story.span(2, 6), story.at(3)));
+    }
+
+    #[test]
+    fn who_asks_for_crls_now_and_then_is_no_verifier() {
+        let mut story = Story::new();
+        let [issuing, root] = [1, 2].map(|byte| KeyId::from_bytes([byte; 20]));
+        let mut asks = |service: &str, authority, ms| {
+            let at = story.at(ms);
+            story.roster.decides(&replica(service), authority, at)
+        };
+        // As the agent crate does for a service that only calls others: each list of a round, each 15 s.
+        for ms in [0, 15_000, 30_000] {
+            assert!(!asks("billing", issuing, ms) && !asks("billing", root, ms + 5), "{ms}");
+        }
+        // As it does for one that verifies and has no feed: each second.
+        assert!(!asks("edge", issuing, 0));
+        assert!(asks("edge", issuing, 1_000));
+        story.ack("edge", 0, 2_000, |_| {});
+        // One that is known stays one, however seldom it asks.
+        let at = story.at(60_000);
+        assert!(story.roster.decides(&replica("edge"), issuing, at));
+        assert_eq!(story.applied(0, 60_000).verifiers, 1);
     }
 
     #[test]

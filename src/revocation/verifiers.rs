@@ -83,7 +83,7 @@ impl Verifiers {
     }
 
     /// A CRL is served, or was said to be the newest, to the holder of a certificate. `holds` says which CRL the caller
-    /// showed that it has. Callers that are no services are nothing to this.
+    /// showed that it has. Callers that are no services, or ask too seldom to decide by it, are nothing to this.
     pub(crate) async fn polled(
         &self,
         certificate: &Certificate,
@@ -94,6 +94,9 @@ impl Verifiers {
         let Some(replica) = Replica::of(certificate) else { return };
         let has = Number { epoch: self.newest().epoch, n: crl.n };
         let at = self.clock.moment();
+        if !self.roster().decides(&replica, authority, at) {
+            return;
+        }
         let served = (crl.number, has);
         let told = self.tell(replica, |roster, replica| roster.polled(replica, authority, served, holds, at)).await;
         if let Err(error) = told {
