@@ -1,6 +1,6 @@
 //! Attested copies of agents.
 
-use chancery_identity::{Lineage, Name, RevocationId, Serial, SpiffeId, Timestamp};
+use chancery_identity::{Lineage, Name, RequestId, RevocationId, Serial, SpiffeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One attested running copy of an agent.
@@ -33,6 +33,38 @@ pub struct Instance {
     pub not_after: Timestamp,
     /// The entry that stopped it.
     pub revocation_id: Option<RevocationId>,
+    /// What the issuer refused it lately; absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denials>,
+}
+
+/// Requests that the issuer refused to one who may not make them, as its log has them: at most one a second of each
+/// caller. What verifiers refuse, they do not report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[allow(clippy::exhaustive_structs, reason = "a wire type: both sides build it")]
+pub struct Denials {
+    /// Of how many seconds until now, of the newest 100,000 entries of the log at most.
+    pub within_s: u32,
+    /// How many.
+    pub count: u64,
+    /// The newest; `null`: none.
+    pub last: Option<Denial>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[allow(clippy::exhaustive_structs, reason = "a wire type: both sides build it")]
+pub struct Denial {
+    /// When.
+    pub denied_at: Timestamp,
+    /// The code of the problem that it was answered with.
+    pub code: String,
+    /// The request.
+    pub request_id: Option<RequestId>,
+    /// Its log position.
+    pub log_index: u64,
 }
 
 /// How an instance stands.

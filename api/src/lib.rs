@@ -53,7 +53,7 @@ pub use feed::{
     VerifierView,
 };
 pub use first_administrator::FirstAdministrator;
-pub use instance::{Instance, InstanceState};
+pub use instance::{Denial, Denials, Instance, InstanceState};
 pub use join::{JoinSecret, JoinString, JoinStringError, RootPin};
 pub use join_token::{JoinToken, JoinTokenCreated, NewJoinToken};
 pub use list::List;

@@ -3,10 +3,11 @@
 use clap::Args;
 
 use chancery_api::{
-    Admin, Agent, ApiToken, AuthorityView, CertificateView, Instance, JoinToken, RevocationStanding, RevocationsAnswer,
-    RevocationsRequest, Service,
+    Admin, Agent, ApiToken, AuthorityView, CertificateView, Denial, Denials, Instance, JoinToken, LogRecord,
+    RevocationStanding, RevocationsAnswer, RevocationsRequest, Service,
 };
-use chancery_identity::{Effect, KeyId, Name, Serial, Target};
+use chancery_identity::{Actor, Effect, KeyId, Name, RequestId, Serial, Target};
+use chancery_tlog::{Decision, Facts, Record as Logged};
 
 use super::confirm::counted;
 use super::issuer::{Answer, Issuer};
@@ -20,9 +21,10 @@ use super::{Context, Exit, Failure};
   chancery show invoice-bot
   chancery show spiffe://example.org/agent/invoice-bot/01936f2a-0000-7000-8000-000000000001
   chancery show 5c0e91aa5c0e91aa5c0e91aa5c0e91aa
-  chancery show rv_01936f30000070008000000000000001")]
+  chancery show rv_01936f30000070008000000000000001
+  chancery show rq_01936f2c000070008000000000000001")]
 pub(crate) struct Show {
-    /// A name, target, SPIFFE ID, serial, instance or typed id.
+    /// A name, target, SPIFFE ID, serial, instance, request id or other typed id.
     any: String,
 }
 
@@ -32,6 +34,9 @@ impl Show {
         let any = self.any.trim();
         if any.starts_with("rv_") {
             return show_revocation(context, &issuer, &format!("/v1/admin/revocations/{any}")).await;
+        }
+        if let Some(id) = any.parse::<RequestId>().ok().filter(|_| any.starts_with("rq_")) {
+            return show_request(context, &issuer, id).await;
         }
         if any.starts_with("jt_") {
             return show_listed::<JoinToken>(context, &issuer, "/v1/admin/join-tokens", any).await;
@@ -44,6 +49,39 @@ impl Show {
             Err(_) => show_bare(context, &issuer, any).await,
         }
     }
+}
+
+/// What one request left in the log.
+async fn show_request(context: &Context<'_>, issuer: &Issuer, id: RequestId) -> Result<Exit, Failure> {
+    let page = issuer.list::<LogRecord>(&format!("/v1/admin/log?request_id={id}")).await?;
+    let entries = &page.value.data;
+    if entries.is_empty() {
+        return Err(Failure::not_found(format!("the log has nothing of {id}: it changed nothing"))
+            .fix("if it was refused, standard error of `chancery serve` has a line with its id and the code"));
+    }
+    if !matches!(context.output.form(), Form::Table | Form::Wide) {
+        context.output.list(&page.body, entries);
+        return Ok(Exit::Done);
+    }
+    print(&format!("request {id}"));
+    for entry in entries {
+        let record = entry.record.as_ref().and_then(|record| Logged::parse(record.as_bytes()).ok());
+        let Some(record) = record else {
+            print(&format!("  log {}  its record was deleted", entry.log_index));
+            continue;
+        };
+        let (at, action, actor) = (record.at, record.decision.action(), &record.actor);
+        print(
+            format!("  log {}  {at}  {action}  by {actor}  {}", entry.log_index, record.subjects.join(" ")).trim_end(),
+        );
+        if let Decision::Deny(Facts(facts)) = &record.decision {
+            facts.iter().for_each(|(fact, value)| print(&format!("    {fact}  {value}")));
+        }
+        if let Actor::Holder(spiffe_id) = actor {
+            hint(context, "who", &format!("chancery show {spiffe_id}"));
+        }
+    }
+    Ok(Exit::Done)
 }
 
 async fn show_target(context: &Context<'_>, issuer: &Issuer, target: &Target) -> Result<Exit, Failure> {
@@ -109,6 +147,14 @@ async fn show_instance(
             this.descendants,
         ));
     }
+    if let Some(Denials { within_s, count, last }) = &instance.denied {
+        let minutes = within_s / 60;
+        text.push_str(&format!("\n  denied by the issuer in the last {minutes} min: {count}"));
+        if let Some(Denial { denied_at, code, request_id, .. }) = last {
+            let request = request_id.map(|id| format!("  {id}")).unwrap_or_default();
+            text.push_str(&format!("   last {denied_at}  {code}{request}"));
+        }
+    }
     if let Some(id) = instance.revocation_id {
         let standing = issuer.get::<RevocationStanding>(&format!("/v1/admin/revocations/{id}")).await?.value;
         let entry = &standing.revocation;
@@ -158,7 +204,7 @@ async fn show_bare(context: &Context<'_>, issuer: &Issuer, any: &str) -> Result<
     }
     let name: Name = any.parse().map_err(|_| {
         Failure::usage(format!("{any:?} is nothing that can be looked up"))
-            .fix("wanted a name, target, SPIFFE ID, serial, instance or typed id")
+            .fix("wanted a name, target, SPIFFE ID, serial, instance, request id or other typed id")
     })?;
     for target in [Target::Agent(name.clone()), Target::Service(name.clone()), Target::Admin(name.clone())] {
         match show_target(context, issuer, &target).await {

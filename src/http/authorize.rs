@@ -19,6 +19,7 @@ use crate::registry;
 use crate::store::Deny;
 
 use super::App;
+use super::answer::refusal_in;
 
 /// Whom a route is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +54,17 @@ pub(super) struct Gate {
 /// Lets a request through to its handler, or refuses it.
 pub(super) async fn authorize(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
-    match gate.admit(&mut head).await {
-        Ok(()) => next.run(Request::from_parts(head, body)).await,
-        Err(refusal) => refusal.into_response(),
+    if let Err(refusal) = gate.admit(&mut head).await {
+        return refusal.into_response();
+    }
+    let caller = head.extensions.get::<Caller>().cloned();
+    let response = next.run(Request::from_parts(head, body)).await;
+    match (caller, refusal_in(&response)) {
+        // What a known caller may not do is a decision too, wherever it was found out.
+        (Some(caller), Some(refusal)) if refusal.code().status() == 403 => {
+            gate.denied(&caller, refusal.clone()).await.into_response()
+        }
+        _ => response,
     }
 }
 

@@ -1,8 +1,11 @@
 //! `/v1/admin/instances`.
 
+use std::time::Duration;
+
 use axum::extract::State;
-use chancery_api::{Instance, InstanceState};
-use chancery_identity::{Effect, Lineage, Name, Timestamp};
+use chancery_api::{Denial, Denials, Instance, InstanceState};
+use chancery_identity::{Actor, Effect, Lineage, Name, SpiffeId, Timestamp};
+use chancery_tlog::{Decision, Facts};
 
 use crate::refusal::{Code, Refusal};
 use crate::store::StoredLineage;
@@ -11,6 +14,9 @@ use super::App;
 use super::answer::Answer;
 use super::extract::{Query, Segment};
 use super::page::{cursor_of, limit_of, list_query, one_more};
+
+/// How far back refusals are counted.
+const LATELY: Duration = Duration::from_secs(600);
 
 list_query! {
     /// Which instances.
@@ -43,7 +49,28 @@ pub(super) async fn read(
     let missing = || Refusal::new(Code::NotFound, format!("there is no instance {id}"));
     // An instance that attested again by the same identity has a lineage for each time; the newest counts.
     let newest = app.store().lineages_of(id).await?.pop().ok_or_else(missing)?;
-    Ok(Answer::read(&view(&app, newest, app.now()).await?.ok_or_else(missing)?))
+    let mut instance = view(&app, newest, app.now()).await?.ok_or_else(missing)?;
+    instance.denied = Some(denied(&app, &instance.spiffe_id).await?);
+    Ok(Answer::read(&instance))
+}
+
+/// What was refused it lately, as the log has it.
+async fn denied(app: &App, spiffe_id: &SpiffeId) -> Result<Denials, Refusal> {
+    let logged = app.store().denials(app.now() - LATELY).await?;
+    let denials = logged.iter().filter_map(|entry| {
+        let record = entry.record()?;
+        let Decision::Deny(Facts(facts)) = record.decision else { return None };
+        let by_it = matches!(&record.actor, Actor::Holder(holder) if holder == spiffe_id);
+        by_it.then(|| Denial {
+            denied_at: record.at,
+            code: facts.get("code").cloned().unwrap_or_default(),
+            request_id: record.request_id,
+            log_index: entry.position,
+        })
+    });
+    let denials: Vec<Denial> = denials.collect();
+    let within_s = u32::try_from(LATELY.as_secs()).unwrap_or(u32::MAX);
+    Ok(Denials { within_s, count: denials.len() as u64, last: denials.into_iter().next() })
 }
 
 /// The instance of a lineage; what has none is no agent's.
@@ -72,5 +99,6 @@ async fn view(app: &App, lineage: StoredLineage, now: Timestamp) -> Result<Optio
         not_after: stored.certificate.not_after,
         revocation_id: entry.map(|entry| entry.id),
         spiffe_id: stored.certificate.spiffe_id,
+        denied: None,
     }))
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use chancery_api::{List, LogRecord};
+use chancery_identity::RequestId;
 
 use crate::refusal::Refusal;
 use crate::store::LogEntry;
@@ -16,10 +17,18 @@ list_query! {
     LogQuery {
         /// Oldest first from this position on, as the log is checked; absent: newest first.
         from: u64,
+        /// Only those of this request, oldest first, on one page.
+        #[param(value_type = Option<String>)]
+        request_id: RequestId,
     }
 }
 
 pub(super) async fn list(State(app): State<App>, Query(query): Query<LogQuery>) -> Result<Answer, Refusal> {
+    if let Some(request) = query.request_id {
+        let data: Vec<_> = app.store().log_of(request).await?.into_iter().map(record).collect();
+        let total = query.counts().then_some(data.len() as u64);
+        return Ok(Answer::read(&List { data, next_cursor: None, total }));
+    }
     let limit = limit_of(query.limit)?;
     let cursor = cursor_of(query.cursor.as_deref())?;
     let total = query.counts().then(|| app.store().state().position().log_size);

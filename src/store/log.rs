@@ -1,7 +1,9 @@
 //! The log: what was decided, in order, and the tree over it.
 
-use chancery_identity::Timestamp;
-use chancery_tlog::{Bundle, Commitment, Decision as Logged, Entry, Facts, Hash, Sha256, Tile};
+use std::time::Duration;
+
+use chancery_identity::{RequestId, Timestamp};
+use chancery_tlog::{Action, Bundle, Commitment, Decision as Logged, Entry, Facts, Hash, Record, Sha256, Tile};
 
 use super::batch::Batch;
 use super::db::{Db, DbError, Row, Value};
@@ -53,6 +55,11 @@ pub struct LogEntry {
 }
 
 impl LogEntry {
+    /// What its record says; `None` once that is deleted.
+    pub fn record(&self) -> Option<Record> {
+        Record::parse(&self.entry.as_ref()?.record).ok()
+    }
+
     fn from_row(row: &Row) -> Result<Self, DbError> {
         let (salt, record) = (row.read_optional(2)?, row.read_optional(3)?);
         Ok(Self {
@@ -107,6 +114,43 @@ pub(super) async fn before(
     sql.push_str(&format!(" ORDER BY position DESC LIMIT ${}", values.len()));
     db.rows(sql, values).await?.iter().map(LogEntry::from_row).collect()
 }
+
+/// The entries of one request, in order. Its id says when it was made, and times never fall along the log, so it is
+/// found without an index.
+pub(super) async fn of_request(db: &Db, size: u64, id: RequestId) -> Result<Vec<LogEntry>, DbError> {
+    let [a, b, c, d, e, f, ..] = id.bytes();
+    // RFC 9562 §5.7: a UUIDv7 begins with the Unix milliseconds.
+    let made = Timestamp::from_unix_millis(i64::from_be_bytes([0, 0, a, b, c, d, e, f]));
+    let first = committed_at_or_after(db, size, made).await?;
+    let mut found = Vec::new();
+    for position in (first..size.min(first + SCANNED)).step_by(PAGE as usize) {
+        for entry in from(db, position, PAGE).await? {
+            if entry.at > made + ANSWERED_WITHIN {
+                return Ok(found);
+            }
+            if entry.record().is_some_and(|record| record.request_id == Some(id)) {
+                found.push(entry);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The refusals of known callers at a time or later, newest first, among the newest entries of the log.
+pub(super) async fn denials(db: &Db, size: u64, since: Timestamp) -> Result<Vec<LogEntry>, DbError> {
+    let first = committed_at_or_after(db, size, since).await?.max(size.saturating_sub(SCANNED));
+    let values = vec![first.into(), Action::Deny.as_str().into()];
+    let sql = "SELECT position, at, salt, record, commitment FROM log_entry WHERE position >= $1 AND action = $2 \
+               ORDER BY position DESC";
+    db.rows(sql, values).await?.iter().map(LogEntry::from_row).collect()
+}
+
+/// Entries that a search without an index looks at, at most.
+const SCANNED: u64 = 100_000;
+/// Entries read at once.
+const PAGE: u32 = 1000;
+/// From a request to its last entry, at most.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The hashes of a tile; as many as it is wide, fewer when the log is too small for it.
 pub(super) async fn tile(db: &Db, tile: Tile) -> Result<Vec<Hash>, DbError> {

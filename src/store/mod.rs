@@ -28,7 +28,7 @@ mod writer;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use chancery_api::{ApiToken, JoinToken, RevocationView, Subject};
-use chancery_identity::{Certificate, KeyId, Lineage, Name, Revocation, RevocationId, Serial, Timestamp};
+use chancery_identity::{Certificate, KeyId, Lineage, Name, RequestId, Revocation, RevocationId, Serial, Timestamp};
 use chancery_tlog::{Action, Bundle, Commitment, Hash, Tile, Tree};
 use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
@@ -391,6 +391,16 @@ impl Store {
     /// The log's entries from a position on, in order, at most `limit`.
     pub async fn log_from(&self, position: u64, limit: u32) -> Result<Vec<LogEntry>, DbError> {
         log::from(&self.shared.db, position, limit).await
+    }
+
+    /// The log's entries of one request, in order, of the first 100,000 since it was made.
+    pub async fn log_of(&self, request: RequestId) -> Result<Vec<LogEntry>, DbError> {
+        log::of_request(&self.shared.db, self.state().position().log_size, request).await
+    }
+
+    /// The log's refusals of known callers since a time, newest first, of the newest 100,000 entries.
+    pub async fn denials(&self, since: Timestamp) -> Result<Vec<LogEntry>, DbError> {
+        log::denials(&self.shared.db, self.state().position().log_size, since).await
     }
 
     /// The log's entries below a position, newest first, of one action or all, at most `limit`.
