@@ -1,6 +1,8 @@
 //! The configuration file, read once at start and turned into values that cannot contradict each other.
 
+mod file;
 mod keys;
+mod url;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use chancery_identity::TrustDomain;
+
+use file::{File, FreshnessFile, TtlFile};
 
 #[cfg(test)]
 pub(crate) use keys::KEYS;
+pub use url::Url;
 
 /// What `serve` runs with. Every field is checked, alone and against the others.
 #[derive(Clone, Debug)]
@@ -309,51 +312,6 @@ impl FromStr for SealSource {
     }
 }
 
-/// A base URL: scheme, host and port, nothing else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url {
-    scheme: &'static str,
-    host: String,
-    port: Option<u16>,
-}
-
-impl Url {
-    /// Its host, an address without brackets.
-    pub fn host(&self) -> &str {
-        self.host.trim_matches(|c| matches!(c, '[' | ']'))
-    }
-
-    fn names_loopback(&self) -> bool {
-        let host = self.host();
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    }
-}
-
-impl FromStr for Url {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || format!("wanted a URL of scheme, host and port like https://ca.internal:8443, got {text:?}");
-        let (scheme, rest) = match text.split_once("://") {
-            Some(("https", rest)) => ("https", rest),
-            Some(("http", rest)) => ("http", rest),
-            _ => return Err(wanted()),
-        };
-        let authority: http::uri::Authority = rest.trim_end_matches('/').parse().map_err(|_| wanted())?;
-        if authority.as_str().contains('@') || authority.host().is_empty() {
-            return Err(wanted());
-        }
-        Ok(Self { scheme, host: authority.host().into(), port: authority.port_u16() })
-    }
-}
-
-impl fmt::Display for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme, self.host)?;
-        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
-    }
-}
-
 /// Parses `30s`, `15m`, `1h`, `90d`.
 ///
 /// # Errors
@@ -379,116 +337,6 @@ pub fn text(duration: Duration) -> String {
         .find(|(unit, _)| seconds.is_multiple_of(*unit) && seconds > 0)
         .unwrap_or((1, 's'));
     format!("{}{name}", seconds / unit)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    trust_domain: String,
-    data_dir: PathBuf,
-    public_url: String,
-    status_url: String,
-    #[serde(default)]
-    dns_suffixes: Vec<String>,
-    #[serde(default)]
-    listen: ListenFile,
-    #[serde(default)]
-    store: StoreFile,
-    keys: KeysFile,
-    #[serde(default)]
-    ttl: TtlFile,
-    #[serde(default)]
-    freshness: FreshnessFile,
-    #[serde(default)]
-    x509pop: X509popFile,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ListenFile {
-    api: String,
-    status: String,
-    admin_socket: Option<PathBuf>,
-    metrics: Option<String>,
-}
-
-impl Default for ListenFile {
-    fn default() -> Self {
-        Self { api: "0.0.0.0:8443".into(), status: "0.0.0.0:8080".into(), admin_socket: None, metrics: None }
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoreFile {
-    url: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeysFile {
-    root: Option<String>,
-    seal: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct TtlFile {
-    leaf: String,
-    task_max: String,
-    authority: String,
-    root: String,
-    rejoin_within: String,
-    max_session: String,
-}
-
-impl Default for TtlFile {
-    fn default() -> Self {
-        let [leaf, task_max, authority, root, rejoin_within, max_session] =
-            ["1h", "15m", "90d", "3650d", "24h", "24h"].map(String::from);
-        Self { leaf, task_max, authority, root, rejoin_within, max_session }
-    }
-}
-
-impl TtlFile {
-    fn resolve(&self) -> Result<Ttl, ConfigError> {
-        Ok(Ttl {
-            leaf: duration("ttl.leaf", &self.leaf)?,
-            task_max: duration("ttl.task_max", &self.task_max)?,
-            authority: duration("ttl.authority", &self.authority)?,
-            root: duration("ttl.root", &self.root)?,
-            rejoin_within: duration("ttl.rejoin_within", &self.rejoin_within)?,
-            max_session: duration("ttl.max_session", &self.max_session)?,
-        })
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FreshnessFile {
-    stale_after: String,
-    expired_after: String,
-}
-
-impl Default for FreshnessFile {
-    fn default() -> Self {
-        Self { stale_after: "30s".into(), expired_after: "15m".into() }
-    }
-}
-
-impl FreshnessFile {
-    fn resolve(&self) -> Result<Freshness, ConfigError> {
-        Ok(Freshness {
-            stale_after: duration("freshness.stale_after", &self.stale_after)?,
-            expired_after: duration("freshness.expired_after", &self.expired_after)?,
-        })
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct X509popFile {
-    roots: Option<PathBuf>,
 }
 
 fn value<T: FromStr<Err: fmt::Display>>(key: &'static str, text: &str) -> Result<T, ConfigError> {

@@ -26,7 +26,7 @@ impl Attestor for JoinTokens {
         let token = found.ok_or_else(|| Refusal::new(Code::UnknownToken, "unknown token"))?;
         if token.expires_at <= shown.now {
             let detail = format!("the join token {} for {} ended at {}", token.id, token.subject, token.expires_at);
-            let fix = format!("an operator: chancery join-tokens create {}", token.subject);
+            let fix = Refusal::another_token(&token.subject);
             return Err(Refusal::new(Code::TokenExpired, detail).fix(fix));
         }
         if !token.cidrs.is_empty() && !shown.peer.is_some_and(|peer| token.cidrs.iter().any(|net| contains(net, peer)))

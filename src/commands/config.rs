@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::serve::CONFIG_DEFAULT;
+use super::serve::{CONFIG_DEFAULT, chain};
 use super::{Context, Exit, Failure, Global};
 use crate::config::{Config, SealSource, text};
 
@@ -14,7 +14,7 @@ pub(crate) enum ConfigCommand {
     /// Say whether a configuration could be served.
     #[command(after_help = "Examples:\n  chancery config check chancery.toml")]
     Check {
-        /// The file; CHANCERY_CONFIG otherwise.
+        /// The file; CHANCERY_CONFIG otherwise, or what `serve` takes by default.
         file: Option<PathBuf>,
     },
     /// Show every value, and where it comes from: a flag, the environment, the file or a default.
@@ -29,10 +29,8 @@ impl ConfigCommand {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
         match self {
             Self::Check { file } => {
-                let path = file.as_ref().or(context.global.config.as_ref()).ok_or_else(|| {
-                    Failure::usage("no configuration file: neither an argument, --config nor CHANCERY_CONFIG")
-                })?;
-                let config = Config::load(path).map_err(Failure::usage)?;
+                let path = file.or_else(|| context.global.config.clone()).unwrap_or_else(|| CONFIG_DEFAULT.into());
+                let config = Config::load(&path).map_err(|error| Failure::usage(chain(&error)))?;
                 let words = format!("{} is good: trust domain {}", path.display(), config.trust_domain);
                 context.output.result(&json!({ "ok": true }), &words);
             }
@@ -98,7 +96,7 @@ fn of_the_command_line(global: &Global) -> Vec<Shown> {
 }
 
 fn of_the_file(path: &Path) -> Result<Vec<Shown>, Failure> {
-    let config = Config::load(path).map_err(Failure::usage)?;
+    let config = Config::load(path).map_err(|error| Failure::usage(chain(&error)))?;
     let written: toml::Table = std::fs::read_to_string(path).map_err(Failure::here)?.parse().map_err(Failure::usage)?;
     let origin = |key| if stands_in(&written, key) { "file" } else { "default" };
     Ok(values(&config).into_iter().map(|(key, value)| Shown { key, value, origin: origin(key) }).collect())

@@ -148,7 +148,7 @@ enum Command {
     Run(run::Run),
     Sidecar(sidecar::Sidecar),
     /// Decisions for services that are not in Rust.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  chancery authz serve --rules rules.toml --listen 127.0.0.1:9191")]
     Authz(authz::Authz),
     /// Enrol as an administrator, with the join string that `chancery admins create` printed.
     Login(login::Login),
@@ -168,46 +168,67 @@ enum Command {
     /// End a suspension or a forbidding.
     Resume(stop::ResumeId),
     /// Agents: what may be attested as what.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  chancery agents list\n  chancery agents create invoice-bot --owner team-finance --scope tools/call:crm/get_customer --join"
+    )]
     Agents(agents::Agents),
     /// Services, and the systems they answer for.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  chancery services list\n  chancery services create crm --owner team-crm --system crm --dns crm.internal --join"
+    )]
     Services(services::Services),
     /// Systems: the audiences of scopes.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  chancery systems list")]
     Systems(records::Systems),
     /// Administrators and what they may do.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  chancery admins list\n  chancery admins create ana --access operator,revoker"
+    )]
     Admins(admins::Admins),
     /// Attested running copies of agents.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  chancery instances list --agent invoice-bot")]
     Instances(records::Instances),
     /// Certificates that were issued.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  chancery certificates list --scope tools/call:crm/refund")]
     Certificates(records::Certificates),
     /// Join tokens: the first evidence of what has nothing else to show.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  chancery join-tokens create --agent invoice-bot")]
     JoinTokens(tokens::JoinTokens),
     /// API tokens: bearer secrets for administration by programs.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  chancery api-tokens create --access viewer --description dashboard"
+    )]
     ApiTokens(tokens::ApiTokens),
     /// Revocations: what was stopped, by whom, and what resumed.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  chancery revocations list\n  chancery revocations watch --out ./crl"
+    )]
     Revocations(records::Revocations),
     /// Verifiers: who checks certificates, and what each knows.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  chancery verifiers list")]
     Verifiers(verifiers::Verifiers),
     /// Authorities: the keys that sign.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  chancery authorities list\n  chancery authorities rotate --dry-run"
+    )]
     Authorities(authorities::Authorities),
     /// The log of every decision.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  chancery log tail --follow\n  chancery log verify")]
     Log(log::LogCommand),
     /// The database.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  chancery db backup /backup/chancery.db --config /etc/chancery/chancery.toml"
+    )]
     Db(db::Db),
     /// The configuration file.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  chancery config check chancery.toml\n  chancery config show")]
     Config(config::ConfigCommand),
     /// Print the OpenAPI document of this version.
     #[command(after_help = "Examples:\n  chancery openapi > openapi.json")]
@@ -332,11 +353,9 @@ mod tests {
         let mut examples = Vec::new();
         walk(&Cli::command(), "chancery", &mut |command, path| {
             let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            if command.get_subcommands().next().is_none() || path == "chancery" {
-                assert!(text.starts_with("Examples:\n"), "{path} has no examples");
-            }
+            assert!(text.starts_with("Examples:\n"), "{path} has no examples");
             let lines = text.lines().skip(1).map(|line| line.trim().to_owned()).collect::<Vec<_>>();
-            assert!(lines.iter().any(|line| line.starts_with(path)) || lines.is_empty(), "{path}: {lines:?}");
+            assert!(lines.iter().any(|line| line.starts_with(path)), "{path}: {lines:?}");
             examples.extend(lines);
         });
         for example in examples {

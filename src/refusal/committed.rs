@@ -1,5 +1,6 @@
 //! What the store refuses, in words for the caller.
 
+use chancery_api::Subject;
 use chancery_identity::Revocation;
 
 use crate::store::{CommitError, DbError, Refused, RolledBack};
@@ -46,9 +47,8 @@ impl From<Refused> for Refusal {
                 .needs([format!("fewer than {max} live instances")])
                 .holds([live]),
             Refused::Spent { serial, .. } => Self::spent(&format!("{detail} for certificate {serial}"), serial),
-            Refused::EvidenceExpired(_) => {
-                Self::new(Code::TokenExpired, detail).fix("an operator: chancery join-tokens create")
-            }
+            Refused::EvidenceExpired(_) => Self::new(Code::TokenExpired, detail)
+                .fix("an operator: chancery join-tokens create --agent NAME (or --service, --admin)"),
             Refused::NoJoinToken => Self::new(Code::UnknownToken, detail),
             Refused::KeyInUse(_) => Self::new(Code::KeyRefused, detail),
             Refused::KeyReused => Self::new(Code::KeyReused, detail),
@@ -67,11 +67,17 @@ impl From<Refused> for Refusal {
 }
 
 impl Refusal {
+    /// What an operator does for somebody whose join token is over.
+    pub fn another_token(subject: &Subject) -> String {
+        let (kind, name) = (subject.kind(), subject.name());
+        format!("an operator: chancery join-tokens create --{kind} {name}")
+    }
+
     /// Evidence that was spent, and what an operator looks at who wants to know on whom.
     pub fn spent(detail: &str, on: impl std::fmt::Display) -> Self {
         Self::new(Code::TokenUsed, detail)
             .fix(format!("if that was not you, an operator: chancery show {on}"))
-            .fix("an operator: chancery join-tokens create")
+            .fix("an operator: chancery join-tokens create --agent NAME (or --service, --admin)")
     }
 
     /// The refusal of everything that would be decided on a database that lost something.

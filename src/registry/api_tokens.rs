@@ -62,7 +62,8 @@ impl Registry {
         let token = found.ok_or_else(|| Refusal::new(Code::UnknownToken, "unknown token"))?;
         if token.expires_at <= now {
             let detail = format!("the API token {} ended at {}", token.id, token.expires_at);
-            return Err(Refusal::new(Code::TokenExpired, detail).fix("an administrator: chancery api-tokens create"));
+            return Err(Refusal::new(Code::TokenExpired, detail)
+                .fix("an administrator: chancery api-tokens create --access LEVEL"));
         }
         Ok(token)
     }
