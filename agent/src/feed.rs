@@ -48,18 +48,35 @@ pub(crate) enum FeedLost {
     /// It did not bring what a certificate says the issuer knew.
     #[error("it does not bring what the issuer knew when it made a peer's certificate")]
     Behind,
-    /// What came cannot be handed on or kept.
+    /// What came cannot be handed on.
     #[error("{0}")]
     Here(String),
+    /// What came cannot be kept.
+    #[error("{0}")]
+    Unsaved(String),
 }
 
 /// The verifiers that work from this identity, and what they made of the feed.
 #[derive(Default)]
 pub(crate) struct Verifiers {
     all: Mutex<All>,
-    count: watch::Sender<usize>,
+    /// Who wants the feed: verifiers, and those who hand on CRLs.
+    listening: watch::Sender<Listening>,
+    health: watch::Sender<FeedHealth>,
     reported: Notify,
     wanted: Notify,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Listening {
+    verifiers: usize,
+    hand_on: usize,
+}
+
+impl Listening {
+    const fn anybody(&self) -> bool {
+        self.verifiers + self.hand_on > 0
+    }
 }
 
 #[derive(Default)]
@@ -76,7 +93,8 @@ struct All {
     wanted: (u64, u64),
     /// A head that the issuer has lost.
     head: Option<String>,
-    health: FeedHealth,
+    /// How long what came last is not to be acknowledged yet.
+    pace: Duration,
 }
 
 #[derive(Clone)]
@@ -110,24 +128,31 @@ impl Verifiers {
         let id = all.next;
         all.next += 1;
         all.applied.insert(id, None);
-        self.count.send_replace(all.applied.len());
+        self.listening.send_modify(|listening| listening.verifiers += 1);
         drop(all);
         Box::new(One { verifiers: Arc::clone(self), id })
     }
 
+    /// Somebody who hands on CRLs, until the answer is dropped.
+    pub(crate) fn hand_on(self: &Arc<Self>) -> HandsOn {
+        self.listening.send_modify(|listening| listening.hand_on += 1);
+        HandsOn(Arc::clone(self))
+    }
+
+    /// How many verifiers there are.
     pub(crate) fn count(&self) -> usize {
-        *self.count.borrow()
+        self.listening.borrow().verifiers
     }
 
-    /// Waits until there is one.
-    pub(crate) async fn attached(&self) {
+    /// Waits until somebody wants the feed.
+    pub(crate) async fn wanted(&self) {
         // The sender is here.
-        let _ = self.count.subscribe().wait_for(|count| *count > 0).await;
+        let _ = self.listening.subscribe().wait_for(Listening::anybody).await;
     }
 
-    /// Waits until there is none.
-    pub(crate) async fn detached(&self) {
-        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    /// Waits until nobody does.
+    pub(crate) async fn unwanted(&self) {
+        let _ = self.listening.subscribe().wait_for(|listening| !listening.anybody()).await;
     }
 
     /// Waits until one of them has applied something, or a head is to be shown.
@@ -146,6 +171,16 @@ impl Verifiers {
         }
     }
 
+    /// What comes now is to be acknowledged so long after.
+    pub(crate) fn pace(&self, pace: Duration) {
+        self.all().pace = pace;
+    }
+
+    /// How long to wait before what was reported is acknowledged, if at all.
+    pub(crate) fn paced(&self) -> Option<Duration> {
+        Some(std::mem::take(&mut self.all().pace)).filter(|pace| !pace.is_zero())
+    }
+
     /// What came up to this number outlives this process.
     pub(crate) fn saved(&self, number: (u64, u64)) {
         self.all().saved = number;
@@ -159,23 +194,24 @@ impl Verifiers {
     }
 
     pub(crate) fn connected(&self) {
-        self.all().health.connected = true;
+        self.health.send_if_modified(|health| !std::mem::replace(&mut health.connected, true));
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.all().health.connected
+        self.health.borrow().connected
     }
 
     pub(crate) fn lost(&self, why: Option<&FeedLost>) {
-        let mut all = self.all();
-        all.health.connected = false;
-        if why.is_some() {
-            all.health.reconnects += 1;
-        }
-        if let Some(FeedLost::Refused(refused)) = why {
-            all.health.refused += 1;
-            all.health.last_refused = Some(refused.to_string());
-        }
+        self.health.send_modify(|health| {
+            health.connected = false;
+            health.reconnects += u64::from(why.is_some());
+            match why {
+                Some(FeedLost::Refused(refused)) => health.refused.add(refused),
+                Some(FeedLost::Unsaved(why)) => health.unsaved.add(why),
+                Some(FeedLost::Ended) => health.ended += 1,
+                _ => {}
+            }
+        });
     }
 
     /// What all of them have applied and outlives this process; what it tells of connections counts as told.
@@ -208,7 +244,8 @@ impl Verifiers {
     }
 
     /// It was not heard: the next one tells of the same connections.
-    pub(crate) fn not_heard(&self, told: Acknowledgement) {
+    pub(crate) fn not_heard(&self, told: Acknowledgement, why: &ClientError) {
+        self.health.send_modify(|health| health.unacknowledged.add(why));
         let mut all = self.all();
         all.closed += told.ack.closed_connections;
         all.last_accepted = all.last_accepted.take().max(told.last_accepted);
@@ -249,15 +286,23 @@ impl Attached for One {
         self.verifiers.wanted.notify_one();
     }
 
-    fn health(&self) -> Option<FeedHealth> {
-        Some(self.verifiers.all().health.clone())
+    fn health(&self) -> Option<watch::Receiver<FeedHealth>> {
+        Some(self.verifiers.health.subscribe())
     }
 }
 
 impl Drop for One {
     fn drop(&mut self) {
-        let mut all = self.verifiers.all();
-        all.applied.remove(&self.id);
-        self.verifiers.count.send_replace(all.applied.len());
+        self.verifiers.all().applied.remove(&self.id);
+        self.verifiers.listening.send_modify(|listening| listening.verifiers -= 1);
+    }
+}
+
+/// Somebody who hands on CRLs.
+pub(crate) struct HandsOn(Arc<Verifiers>);
+
+impl Drop for HandsOn {
+    fn drop(&mut self) {
+        self.0.listening.send_modify(|listening| listening.hand_on -= 1);
     }
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use chancery_api::client::Client;
 use chancery_api::{JoinString, JoinStringError};
-use chancery_identity::{Name, ScopeSet, SpiffeId};
+use chancery_identity::{Name, Principal, ScopeSet, SpiffeId};
 use chancery_verifier::{Attached, Clock, Credentials, Material, SystemClock};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::feed::HandsOn;
 use crate::http::Http;
 use crate::keeper::Keeper;
 use crate::state::{self, StateError, TokenDigest};
@@ -71,9 +72,38 @@ impl Identity {
         self.keeper.issuer()
     }
 
+    /// The material for somebody who hands it on, as files for instance: CRLs are asked for each second, and where the
+    /// identity is a service's, which may read the feed, as soon as that tells of a revocation.
+    pub fn hand_on(&self) -> HandOn {
+        let mut newest = self.keeper.material();
+        newest.mark_changed();
+        let may_read_feed = matches!(self.spiffe_id().principal(), Principal::Service(_));
+        HandOn { newest, _feed: may_read_feed.then(|| self.keeper.verifiers().hand_on()) }
+    }
+
     /// The folder that keeps this identity. Nothing but Chancery writes to it.
     pub fn state_folder(&self) -> &Path {
         self.keeper.folder()
+    }
+}
+
+/// The material of an identity, kept as fresh as it can be for those who hand it on.
+pub struct HandOn {
+    newest: watch::Receiver<Arc<Material>>,
+    _feed: Option<HandsOn>,
+}
+
+impl HandOn {
+    /// The present material at first, then waits for what replaces it. `None` once the identity is gone.
+    pub async fn next(&mut self) -> Option<Arc<Material>> {
+        self.newest.changed().await.ok()?;
+        Some(Arc::clone(&self.newest.borrow_and_update()))
+    }
+}
+
+impl fmt::Debug for HandOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandOn").finish_non_exhaustive()
     }
 }
 

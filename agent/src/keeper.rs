@@ -59,6 +59,8 @@ pub(crate) struct Keeper {
     /// Held by whoever follows the feed.
     feed: tokio::sync::Mutex<Feed>,
     record_changed: Notify,
+    /// The feed told of revocations that those who read CRLs do not see yet.
+    news: Notify,
 }
 
 /// Made anew with each certificate: a client that is given another configuration makes another connection, which shows the
@@ -154,6 +156,7 @@ impl Keeper {
             verifiers,
             feed: tokio::sync::Mutex::new(feed),
             record_changed: Notify::new(),
+            news: Notify::new(),
         })
     }
 
@@ -330,13 +333,16 @@ impl Keeper {
         let mut unanswered = 0_u32;
         let mut asked = self.clock.now();
         loop {
-            sleep(revocations::EACH).await;
+            let told = tokio::select! {
+                () = sleep(revocations::EACH) => false,
+                () = self.news.notified() => true,
+            };
             let now = self.clock.now();
-            if self.asks_each().is_none_or(|each| now.since(asked) < each) {
+            if !told && self.asks_each().is_none_or(|each| now.since(asked) < each) {
                 continue;
             }
             asked = now;
-            match self.round().await {
+            match if told { self.catch_up().await } else { self.round().await } {
                 Ok(()) => {
                     if unanswered >= UNANSWERED_MAX {
                         self.tell(&Event::RevocationsAnswered);
@@ -355,14 +361,31 @@ impl Keeper {
 
     /// How often CRLs are asked for: not at all where the feed tells all that they tell.
     fn asks_each(&self) -> Option<Duration> {
-        let attached = self.verifiers.count();
-        // Somebody who writes files, for instance.
-        let others = self.material.receiver_count() > attached;
-        match attached {
-            0 if !others => Some(revocations::EACH_FOR_CALLS),
-            1.. if !others && self.verifiers.is_connected() => None,
+        let read = self.crls_are_read();
+        match self.verifiers.count() {
+            0 if !read => Some(revocations::EACH_FOR_CALLS),
+            1.. if !read && self.verifiers.is_connected() => None,
             _ => Some(revocations::EACH),
         }
+    }
+
+    /// Whether there is somebody besides verifiers: who writes files, for instance.
+    fn crls_are_read(&self) -> bool {
+        self.material.receiver_count() > self.verifiers.count()
+    }
+
+    /// Asks until the CRLs tell what the feed told: the issuer signs them a moment after the head. What takes longer comes
+    /// with the rounds that come anyway.
+    async fn catch_up(&self) -> Result<(), Error> {
+        for pause in revocations::CATCH_UP_MS {
+            sleep(Duration::from_millis(pause)).await;
+            self.round().await?;
+            let told = self.verifier.status().authorities.iter().filter_map(|authority| authority.number).max();
+            if told >= self.known_number() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What is known of revocations when the identity is handed out. Nothing, if the issuer does not answer.

@@ -43,6 +43,6 @@ pub use files::Files;
 pub use first_contact::pinned_issuer;
 pub use held::HeldError;
 pub use http::{CallError, Http, Reply};
-pub use identity::{Builder, Identity};
+pub use identity::{Builder, HandOn, Identity};
 pub use key::KeyError;
 pub use state::StateError;

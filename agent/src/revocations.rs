@@ -11,6 +11,8 @@ use rustls_pki_types::CertificateRevocationListDer;
 
 /// How often the CRLs are asked for where somebody decides by them.
 pub(crate) const EACH: Duration = Duration::from_secs(1);
+/// When they are asked for after news, in milliseconds: at once, and again while they do not show them.
+pub(crate) const CATCH_UP_MS: [u64; 6] = [0, 20, 40, 80, 160, 320];
 /// How often where only our own connections do.
 pub(crate) const EACH_FOR_CALLS: Duration = Duration::from_secs(15);
 /// The part of `stale_after` that the list of authorities serves. A new authority is listed for twice `stale_after`

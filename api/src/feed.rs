@@ -1,7 +1,7 @@
 //! The feed of revocations: what `GET /v1/feed` sends, and what verifiers say back.
 //!
 //! Server-sent events: `head-key` (a certificate, PEM), `snapshot` ([`FeedSnapshot`]), `entry` ([`FeedEntry`]), `bundle`
-//! (the SPIFFE bundle document) and `head` (a signed note). The bytes of an entry's data are what heads hash: they are
+//! (the SPIFFE bundle document), `pace` ([`FeedPace`]) and `head` (a signed note). The bytes of an entry's data are what heads hash: they are
 //! sent as they were first written, and hashed as they came.
 
 use chancery_identity::{
@@ -22,6 +22,18 @@ pub struct FeedSnapshot {
     pub floor: u64,
     /// How many entries at or below the floor follow.
     pub standing: u64,
+}
+
+/// The data of a `pace` event: when entries that come are to be acknowledged, so that those who are told last do not wait
+/// for the answers of those who were told first. Without one, at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[allow(clippy::exhaustive_structs, reason = "a wire type: both sides build it")]
+pub struct FeedPace {
+    /// Not before so many milliseconds.
+    pub after_ms: u32,
+    /// At a random moment of so many milliseconds from then on.
+    pub within_ms: u32,
 }
 
 /// The data of an `entry` event.

@@ -49,8 +49,8 @@ pub use binding::binding_preimage;
 pub use bundle::{Bundle, BundleError, Jwk};
 pub use certificate::{CertificateState, CertificateView};
 pub use feed::{
-    Applies, FeedAck, FeedEntry, FeedResume, FeedRevocation, FeedSnapshot, KnowledgeState, Learns, OpenConnections,
-    VerifierView,
+    Applies, FeedAck, FeedEntry, FeedPace, FeedResume, FeedRevocation, FeedSnapshot, KnowledgeState, Learns,
+    OpenConnections, VerifierView,
 };
 pub use first_administrator::FirstAdministrator;
 pub use instance::{Denial, Denials, Instance, InstanceState};

@@ -142,7 +142,7 @@ impl Server {
     }
 
     /// User and system time so far: fields 14 and 15 of its stat, in hundredths of a second.
-    fn cpu(&self) -> anyhow::Result<Duration> {
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         let id = self.child.id().context("the issuer is gone")?;
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
         // The second field is the program's name, in parentheses.

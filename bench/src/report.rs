@@ -39,6 +39,11 @@ impl Slice {
         self.count as f64 / self.cpu.as_secs_f64()
     }
 
+    /// Its processor time.
+    pub(crate) const fn cpu(&self) -> Duration {
+        self.cpu
+    }
+
     /// The same slice, by the processor time of another process.
     pub(crate) fn with_cpu(self, cpu: Duration) -> Self {
         Self { cpu, ..self }

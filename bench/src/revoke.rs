@@ -24,6 +24,7 @@ use clap::Args;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::SendRequest;
 use hyper::{Request, StatusCode};
+use ring::rand::SystemRandom;
 use rustls::pki_types::ServerName;
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
@@ -35,12 +36,14 @@ use tokio_rustls::TlsConnector;
 use crate::drive::closed_loop;
 use crate::http::{Server, http2};
 use crate::issuer::{Running, attest_requests, certificates, csr, local, own_material, private};
-use crate::report::{figure, load_average, median, ms, quantile, report_in_folder, row};
+use crate::report::{Watch, figure, load_average, median, ms, quantile, report_in_folder, row};
 
 /// Attestations of one address that the issuer takes in a second; the load comes from as many addresses as it takes.
 const PER_ADDRESS: usize = 80;
 /// A verifier that has not done its part by then never will.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long processor time is counted from the question on.
+const WATCHED: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -81,14 +84,14 @@ async fn measure(options: &Options, folder: &Path) -> anyhow::Result<Value> {
     let (idle, loaded) = agents.split_at(options.rounds);
     let mut calm = Rounds::default();
     for agent in idle {
-        calm.add(round(agent, &verifiers, &admin, &mut events).await?);
+        calm.add(round(agent, &verifiers, &server, &admin, &mut events).await?);
     }
     let issued = Arc::new(AtomicUsize::new(0));
     let begun = Instant::now();
     let loading = tokio::spawn(keep_loading(load, base, address, options.load, issued.clone()));
     let mut busy = Rounds::default();
     for agent in loaded {
-        busy.add(round(agent, &verifiers, &admin, &mut events).await?);
+        busy.add(round(agent, &verifiers, &server, &admin, &mut events).await?);
     }
     let issued_per_s = issued.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
     loading.abort();
@@ -220,7 +223,7 @@ async fn accept(mut listener: Listener, enter: watch::Sender<Option<Peer>>) -> a
     Ok(())
 }
 
-/// Takes each head in, tells when that ends the peer, and acknowledges.
+/// Takes each head in, tells when that ends the peer, and acknowledges when the issuer asks for it.
 async fn follow_feed(
     verifier: Verifier,
     material: Material,
@@ -244,7 +247,7 @@ async fn follow_feed(
     let answer = sender.send_request(request).await?;
     ensure!(answer.status() == StatusCode::OK, "the feed is refused: {}", answer.status());
     let mut body = answer.into_body();
-    let mut applied = 0;
+    let (mut applied, mut acknowledging) = (0, JoinSet::new());
     while let Some(frame) = body.frame().await {
         let Ok(bytes) = frame?.into_data() else { continue };
         for known in feed.push(&bytes, verifier.now())? {
@@ -259,10 +262,24 @@ async fn follow_feed(
                 let _ = told.send(Event::Refused(Instant::now()));
             }
             follow.send_replace(true);
-            acknowledge(sender.clone(), issuer, epoch, n, &verifier).await?;
+            let pause = feed.acknowledge_in(random()?);
+            let (sender, verifier) = (sender.clone(), verifier.clone());
+            acknowledging.spawn(async move {
+                tokio::time::sleep(pause).await;
+                acknowledge(sender, issuer, epoch, n, &verifier).await
+            });
+        }
+        while let Some(acknowledged) = acknowledging.try_join_next() {
+            acknowledged??;
         }
     }
     anyhow::bail!("the feed ended")
+}
+
+fn random() -> anyhow::Result<u32> {
+    let bytes =
+        ring::rand::generate(&SystemRandom::new()).map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
+    Ok(u32::from_be_bytes(bytes.expose()))
 }
 
 async fn acknowledge(
@@ -293,6 +310,7 @@ async fn acknowledge(
 async fn round(
     agent: &Agent,
     verifiers: &[Connected],
+    server: &Server,
     admin: &Client,
     events: &mut mpsc::UnboundedReceiver<Event>,
 ) -> anyhow::Result<Round> {
@@ -322,7 +340,8 @@ async fn round(
 
     let request: RevocationsRequest =
         serde_json::from_value(json!({ "targets": [agent.target], "effect": Effect::Suspend }))?;
-    let asked = Instant::now();
+    let watch = Watch::process();
+    let (asked, issuer_cpu) = (Instant::now(), server.cpu()?);
     admin.post::<RevocationsAnswer>("/v1/admin/revocations", &request).await?;
     let answered = Instant::now();
     let mut round = Round { answer_ms: ms(answered - asked), ..Round::default() };
@@ -334,6 +353,10 @@ async fn round(
             None => anyhow::bail!("no verifier is left"),
         }
     }
+    // Acknowledgements come later.
+    tokio::time::sleep_until((asked + WATCHED).into()).await;
+    round.issuer_cpu_ms = ms(server.cpu()?.saturating_sub(issuer_cpu));
+    round.verifiers_cpu_ms = ms(watch.stop(1).cpu());
     Ok(round)
 }
 
@@ -379,6 +402,10 @@ async fn keep_loading(
 #[derive(Default)]
 struct Round {
     answer_ms: f64,
+    /// Processor time of the issuer in the second that begins with the question, a heartbeat included.
+    issuer_cpu_ms: f64,
+    /// The same of all verifiers and the agent.
+    verifiers_cpu_ms: f64,
     refused: Vec<f64>,
     closed: Vec<f64>,
 }
@@ -387,6 +414,8 @@ struct Round {
 #[derive(Default)]
 struct Rounds {
     answer_ms: Vec<f64>,
+    issuer_cpu_ms: Vec<f64>,
+    verifiers_cpu_ms: Vec<f64>,
     refused: Vec<f64>,
     closed: Vec<f64>,
 }
@@ -394,6 +423,8 @@ struct Rounds {
 impl Rounds {
     fn add(&mut self, round: Round) {
         self.answer_ms.push(round.answer_ms);
+        self.issuer_cpu_ms.push(round.issuer_cpu_ms);
+        self.verifiers_cpu_ms.push(round.verifiers_cpu_ms);
         self.refused.extend(round.refused);
         self.closed.extend(round.closed);
     }
@@ -404,6 +435,8 @@ impl Rounds {
             let [p50, p99, max] = shares(values);
             row(&format!("{name}, {load}"), &[(p50, "ms p50"), (p99, "ms p99"), (max, "ms max")]);
         }
+        let [issuer, verifiers] = [&self.issuer_cpu_ms, &self.verifiers_cpu_ms].map(|all| median(all.iter().copied()));
+        row(&format!("processor time of the second, {load}"), &[(issuer, "ms issuer"), (verifiers, "ms verifiers")]);
     }
 
     fn figures(&self) -> Map<String, Value> {
@@ -413,7 +446,12 @@ impl Rounds {
                 figures.insert(format!("{name}_ms_{word}"), figure(quantile(values.iter().copied(), share)));
             }
         }
-        figures.insert("answer_ms".into(), figure(median(self.answer_ms.iter().copied())));
+        let medians = [
+            ("answer_ms", &self.answer_ms),
+            ("issuer_cpu_ms", &self.issuer_cpu_ms),
+            ("verifiers_cpu_ms", &self.verifiers_cpu_ms),
+        ];
+        figures.extend(medians.map(|(name, all)| (name.to_owned(), figure(median(all.iter().copied())))));
         figures
     }
 }

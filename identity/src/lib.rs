@@ -40,7 +40,7 @@ pub use id::{
 pub use in_force::InForce;
 pub use leaf::{LEAF_LEN_MAX, Leaf, LeafError};
 pub use name::{Name, NameError, System};
-pub use revocation::{Effect, Reason, Revocation, WordError};
+pub use revocation::{Effect, Reach, Reason, Revocation, WordError};
 pub use scope::{Pattern, PatternSet, SCOPE_LEN_MAX, SCOPES_MAX, Scope, ScopeError, ScopeSet};
 pub use spiffe::{Principal, SpiffeId, SpiffeIdError, TrustDomain};
 pub use target::{Target, TargetError};

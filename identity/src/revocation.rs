@@ -34,13 +34,39 @@ pub struct Revocation {
 
 impl Revocation {
     /// Whether the entry, while in force, ends the certificate.
-    ///
-    /// Order is the log's and no clock's: it hits what was planned at or before its fence.
     pub fn hits(&self, certificate: &Certificate) -> bool {
-        let planned = certificate.grant.as_ref().map_or((0, 0), |grant| (grant.epoch, grant.planned_at));
-        self.effect != Effect::Forbid
-            && (self.epoch, self.fence) >= planned
-            && self.target.matches(certificate, self.cascade)
+        self.effect != Effect::Forbid && self.reach().hits(&self.target, certificate)
+    }
+
+    /// How far it reaches.
+    pub const fn reach(&self) -> Reach {
+        Reach { position: (self.epoch, self.fence), cascade: self.cascade }
+    }
+}
+
+/// How far an entry reaches among what its target names: back in time, and down to descendants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Epoch and fence.
+    position: (u64, u64),
+    cascade: bool,
+}
+
+impl Reach {
+    /// Whether an entry for the target that reaches so far hits the certificate.
+    pub fn hits(&self, target: &Target, certificate: &Certificate) -> bool {
+        self.is_back_to(certificate) && target.matches(certificate, self.cascade)
+    }
+
+    /// Whether it reaches back to the certificate. Order is the log's and no clock's: what was planned at or before the
+    /// fence.
+    pub fn is_back_to(&self, certificate: &Certificate) -> bool {
+        self.position >= certificate.grant.as_ref().map_or((0, 0), |grant| (grant.epoch, grant.planned_at))
+    }
+
+    /// Whether it reaches as far as the other in each direction.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.position >= other.position && (self.cascade || !other.cascade)
     }
 }
 

@@ -1,11 +1,8 @@
 //! An identity in files that are kept fresh, for programs that are not our children.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use chancery_agent::Files;
-use chancery_verifier::Material;
-use tokio::sync::watch;
+use chancery_agent::{Files, HandOn};
 
 use super::Failure;
 use super::on_change::{Reaction, step};
@@ -24,12 +21,10 @@ impl KeptFiles {
     }
 
     /// Writes them, and keeps them until this is dropped.
-    pub(super) async fn keep(&mut self, mut material: watch::Receiver<Arc<Material>>) {
-        material.mark_changed();
+    pub(super) async fn keep(&mut self, mut material: HandOn) {
         loop {
             tokio::select! {
-                Ok(()) = material.changed() => {
-                    let now = Arc::clone(&material.borrow_and_update());
+                Some(now) = material.next() => {
                     match self.files.update(&now) {
                         Ok(false) => {}
                         Ok(true) => if let Some(reaction) = &mut self.reaction { reaction.start() },

@@ -122,7 +122,7 @@ struct Running {
 
 impl Running {
     async fn wait(mut self) -> u8 {
-        let mut material = self.identity.material();
+        let mut material = self.identity.hand_on();
         loop {
             tokio::select! {
                 ended = self.child.wait() => return match ended {
@@ -133,10 +133,7 @@ impl Running {
                     }
                 },
                 Some(signal) = self.signals.recv() => self.send(signal),
-                Ok(()) = material.changed() => {
-                    let now = Arc::clone(&material.borrow_and_update());
-                    self.update(&now);
-                }
+                Some(now) = material.next() => self.update(&now),
                 () = step(&mut self.reaction) => {}
             }
         }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use chancery_verifier::Credentials;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::kept_files::KeptFiles;
@@ -39,7 +38,7 @@ impl Sidecar {
         let mut files = KeptFiles::new(self.dir, self.on_change)?;
         let keeping = async {
             let identity = self.workload.start().await?;
-            files.keep(identity.material()).await;
+            files.keep(identity.hand_on()).await;
             Ok(Exit::Done)
         };
         tokio::select! {

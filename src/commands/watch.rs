@@ -55,9 +55,8 @@ impl Watch {
         let identity = workload.start().await?;
         let files = CrlFiles::new(out).map_err(Failure::here)?;
         let mut reaction = reload.map(|command| Reaction::new(command, &[]));
-        let mut material = identity.material();
         if once {
-            let now = Arc::clone(&material.borrow());
+            let now = Arc::clone(&identity.material().borrow());
             if now.answered.is_none() {
                 return Err(Failure::unreachable("the issuer did not say which certificates are revoked"));
             }
@@ -67,13 +66,12 @@ impl Watch {
                 _ => Ok(Exit::Done),
             };
         }
-        material.mark_changed();
+        let mut material = identity.hand_on();
         // Material changes with each answer of the issuer, most of which say that nothing changed.
         let mut seen = None;
         loop {
             tokio::select! {
-                Ok(()) = material.changed() => {
-                    let now = Arc::clone(&material.borrow_and_update());
+                Some(now) = material.next() => {
                     if now.crls.is_empty() || seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &now.crls)) {
                         continue;
                     }

@@ -1,19 +1,29 @@
 //! `/v1/feed`.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use chancery_api::Subject;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendTimeoutError;
 
 use crate::refusal::{Code, Refusal};
-use crate::revocation::After;
+use crate::revocation::{After, Told};
+use crate::store::DbError;
 
 use super::App;
 use super::authorize::Holder;
 use super::extract::Query;
+
+/// A consumer that takes nothing for so long while something waits for it is shed: a head comes each second.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where to go on.
 #[derive(Debug, Default, serde::Deserialize, utoipa::IntoParams)]
@@ -45,12 +55,38 @@ pub(super) async fn read(
     let place = app.limits.feed(holder.peer.spiffe_id())?;
     let events = app.feed().connect(after)?;
     let told = app.verifiers().connected(holder.peer.certificate()).await?;
-    let body = Body::from_stream(events.inspect(move |_| {
-        // Held for as long as events are sent.
-        let _ = &place;
-        told.head();
-    }));
-    Ok(([(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")], body).into_response())
+    let (sender, taken) = mpsc::channel(1);
+    tokio::spawn(async move {
+        hand_over(events, sender, &told).await;
+        drop(place);
+    });
+    let taken = futures_util::stream::unfold(taken, async |mut taken| Some((taken.recv().await?, taken)));
+    Ok(([(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")], Body::from_stream(taken)).into_response())
+}
+
+/// Hands events over until their reader is gone, or takes none of them. It is not the reader's connection that asks for
+/// them: over HTTP/2 that goes on while one of its streams stands still.
+async fn hand_over(
+    events: impl Stream<Item = Result<Bytes, DbError>>,
+    reader: mpsc::Sender<Result<Bytes, DbError>>,
+    told: &Told,
+) {
+    let mut events = pin!(events);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            () = reader.closed() => return,
+        };
+        let Some(event) = event else { return };
+        match reader.send_timeout(event, TAKEN_WITHIN).await {
+            Ok(()) => told.head(),
+            Err(SendTimeoutError::Closed(_)) => return,
+            Err(SendTimeoutError::Timeout(_)) => {
+                tracing::warn!("a consumer of the feed takes nothing for {TAKEN_WITHIN:?}, and is shed");
+                return;
+            }
+        }
+    }
 }
 
 /// The id of the last event, as a reconnecting reader of events sends it.

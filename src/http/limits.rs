@@ -211,6 +211,8 @@ mod tests {
             total_per_s: rate(total),
             waits_per_identity: 2,
             waits_max: 3,
+            feeds_per_identity: 2,
+            feeds_max: 3,
             ..Rates::default()
         };
         Limits::new(rates, Counts::new(Timestamp::from_unix_seconds(0)).capped)
@@ -239,6 +241,20 @@ mod tests {
         let limits = limits(1, 2);
         let admitted = (0..10_u8).filter(|&n| limits.admit([192, 0, 2, n].into()).is_ok()).count();
         assert_eq!(admitted, 2);
+    }
+
+    #[test]
+    fn feeds_are_bounded_by_identity_and_in_all() {
+        let limits = limits(1, 1);
+        let [a, b] = ["a", "b"].map(|name| format!("spiffe://example.org/service/{name}").parse::<SpiffeId>().unwrap());
+        let refused = |identity| limits.feed(identity).err().unwrap().code();
+        let first = limits.feed(&a).ok().unwrap();
+        let _second = limits.feed(&a).ok().unwrap();
+        assert_eq!(refused(&a), Code::TooManyRequests);
+        let _third = limits.feed(&b).ok().unwrap();
+        assert_eq!(refused(&b), Code::Overloaded);
+        drop(first);
+        assert!(limits.feed(&b).is_ok());
     }
 
     #[test]

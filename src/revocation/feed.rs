@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chancery_api::FeedSnapshot;
+use chancery_api::{FeedPace, FeedSnapshot};
 use chancery_tlog::Head;
 use futures_util::Stream;
 use tokio::sync::{broadcast, watch};
@@ -19,6 +19,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 const YOUNG: Duration = Duration::from_secs(2);
 /// Frames that a connection may be behind before it is shed.
 const FRAMES: usize = 64;
+/// From so many listeners on acknowledgements are spread.
+const PACED_FROM: u32 = 50;
 /// Entries read at once for a connection that catches up.
 const PAGE: u32 = 512;
 
@@ -205,6 +207,16 @@ impl Connection {
 /// A certificate of a key that signs heads.
 pub(super) fn key_event(out: &mut Vec<u8>, pem: &str) {
     event(out, "head-key", None, pem);
+}
+
+/// When so many listeners are to acknowledge the entries that follow. Telling one takes about 50 µs and reading its answer
+/// 200: all are told before the first answers, and the answers leave half of a processor to others. Few may answer at once.
+pub(super) fn pace_event(out: &mut Vec<u8>, listeners: usize) {
+    let listeners = u32::try_from(listeners).unwrap_or(u32::MAX);
+    let pace = FeedPace { after_ms: listeners / 10, within_ms: listeners.saturating_mul(2) / 5 };
+    if listeners >= PACED_FROM {
+        event(out, "pace", None, &crate::store::document(&pace));
+    }
 }
 
 /// The bundle, as one line of JSON.

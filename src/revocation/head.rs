@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chancery_identity::{KeyId, TrustDomain};
 use chancery_tlog::{Chained, Head};
 
-use super::feed::{Beat, Feed, HEARTBEAT, bundle_event, entry_events, head_event, key_event};
+use super::feed::{Beat, Feed, HEARTBEAT, bundle_event, entry_events, head_event, key_event, pace_event};
 use super::kept::{KeptError, KeptHead};
 use crate::authority::{Authorities, HeadKeys, OpenError};
 use crate::clock::Clock;
@@ -118,6 +118,9 @@ impl Herald {
         let mut news = Vec::new();
         if self.announced != head_keys.newest() {
             news.extend_from_slice(&keys);
+        }
+        if !lines.is_empty() {
+            pace_event(&mut news, self.feed.listeners());
         }
         entry_events(&mut news, epoch, &lines);
         if self.last.as_ref().is_some_and(|last| last.bundle != head.bundle) {

@@ -335,5 +335,5 @@ async fn whichever_clock_is_set_what_is_stopped_has_stopped() {
         assert!(matches!(service.judge(&bot.chain()), Err(Denial::Revoked(_))), "{moves_s} s, {stands_s} s");
         assert_eq!(service.judge(&good.chain()), Ok(wanted), "{moves_s} s, {stands_s} s");
     }
-    assert_eq!(service.verifier.status().health.unwrap().refused, 0);
+    assert_eq!(service.verifier.status().health.unwrap().refused.count, 0);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chancery::config::Config;
 use chancery::store::{Cause, Revoke};
-use chancery_api::{FeedEntry, FeedSnapshot};
+use chancery_api::{FeedEntry, FeedPace, FeedSnapshot};
 use chancery_identity::{Effect, Reason, Target};
 use chancery_tlog::{Chained, Head};
 use futures_util::StreamExt as _;
@@ -32,6 +32,7 @@ pub(crate) struct Reader {
     /// All that was read, as `curl` would have written it.
     pub(crate) captured: String,
     epoch: u64,
+    pace: Option<FeedPace>,
 }
 
 impl Reader {
@@ -62,6 +63,7 @@ impl Reader {
             events: Vec::new(),
             captured: String::new(),
             epoch: 1,
+            pace: None,
         };
         (status, reader)
     }
@@ -122,6 +124,7 @@ impl Reader {
                     }
                     self.entries.push(entry);
                 }
+                "pace" => self.pace = Some(serde_json::from_str(&data).unwrap()),
                 "bundle" => drop(serde_json::from_str::<chancery_api::Bundle>(&data).unwrap()),
                 "head" => {
                     let note = format!("{data}\n");
@@ -226,6 +229,10 @@ async fn ten_thousand_entries_at_once_reach_whoever_reads_and_shed_whoever_does_
     let feed = issuer.server.issuer().feed().clone();
     let mut idle = Box::pin(feed.connect(None).unwrap());
     idle.next().await.unwrap().unwrap();
+    // Its connection lives, and it takes nothing of the stream.
+    let edge = issuer.client(Some(&issuer.service("edge").await));
+    let mut stalled = edge.stream("/v1/feed").await.unwrap();
+    assert_eq!(feed.listeners(), 3);
 
     let began = std::time::Instant::now();
     let bursts = (0..100).map(|burst| {
@@ -256,6 +263,34 @@ async fn ten_thousand_entries_at_once_reach_whoever_reads_and_shed_whoever_does_
         rest += 1;
     }
     assert!(rest < 70, "{rest}");
+    drop(idle);
+    while feed.listeners() > 1 {
+        reader.head().await.unwrap();
+    }
+    while stalled.chunk().await.unwrap().is_some() {}
+}
+
+#[tokio::test]
+async fn one_service_does_not_use_up_the_feeds_of_others() {
+    let issuer = Issuer::start().await;
+    let (crm, edge) = (issuer.service("crm").await, issuer.service("edge").await);
+    // An HTTP/2 connection has 256 streams.
+    let clients = [issuer.client(Some(&crm)), issuer.client(Some(&crm))];
+    let mut open = Vec::new();
+    for n in 0..256 {
+        open.push(clients[n % 2].stream("/v1/feed").await.unwrap());
+    }
+    let refused = problem(clients[0].stream("/v1/feed").await.err().unwrap());
+    assert_eq!((refused.code.as_str(), refused.status), ("too-many-requests", 429), "{}", refused.detail);
+    // From 50 listeners on acknowledgements are spread; nobody else is hurt.
+    let mut reader = Reader::open(&issuer, &edge, "").await;
+    reader.head().await.unwrap();
+    issuer.revoke(json!({"targets": ["owner:team-finance"], "effect": "suspend"})).await;
+    while reader.head().await.unwrap().revocation.n == 0 {}
+    assert_eq!(reader.pace, Some(FeedPace { after_ms: 25, within_ms: 102 }));
+    for stream in &mut open {
+        while !String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap()).contains("event: entry") {}
+    }
 }
 
 #[tokio::test]

@@ -1,28 +1,77 @@
 //! An accepted connection that can be cut.
 
 use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 use crate::Peer;
 use crate::registry::{CutReason, Entry, Side};
 
 /// An accepted connection. When its peer is revoked or its certificate ends, reads and writes fail from then on and both
-/// wakers fire, whatever protocol runs over it. Where this crate's axum server speaks HTTP/2 it says GOAWAY first,
+/// wakers fire, whatever protocol runs over it. Writes fail, too, once the peer has taken nothing of what it is sent for
+/// [`ListenerOptions::stalled_max`](crate::ListenerOptions). Where this crate's axum server speaks HTTP/2 it says GOAWAY first,
 /// for which it has 50 ms.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Option<Peer>,
     remote: SocketAddr,
     entry: Option<Entry>,
+    stall: Stall,
     _open: OwnedSemaphorePermit,
+}
+
+/// Finds out that a peer takes nothing of what it is sent.
+struct Stall {
+    most: Duration,
+    /// Since it took something last, if anything waits for it.
+    over: Option<Pin<Box<Sleep>>>,
+    /// Whether no more could be written.
+    full: bool,
+}
+
+impl Stall {
+    /// Of a write. One that finds room says nothing of the peer unless there was none before: the room may be ours.
+    fn wrote<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Pending => {
+                self.full = true;
+                self.wait(cx)
+            }
+            ready => {
+                if std::mem::take(&mut self.full) {
+                    self.over = None;
+                }
+                ready
+            }
+        }
+    }
+
+    /// Of a flush: once it is done nothing waits.
+    fn flushed<T>(&mut self, flushed: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match flushed {
+            Poll::Pending => self.wait(cx),
+            ready => {
+                (self.over, self.full) = (None, false);
+                ready
+            }
+        }
+    }
+
+    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let over = self.over.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.most)));
+        ready!(over.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing of what it is sent")))
+    }
 }
 
 impl Connection {
@@ -31,9 +80,11 @@ impl Connection {
         peer: Option<Peer>,
         remote: SocketAddr,
         entry: Option<Entry>,
+        stalled_max: Duration,
         open: OwnedSemaphorePermit,
     ) -> Self {
-        Self { stream, peer, remote, entry, _open: open }
+        let stall = Stall { most: stalled_max, over: None, full: false };
+        Self { stream, peer, remote, entry, stall, _open: open }
     }
 
     /// Who is at the other end; `None` if it showed no certificate, which a listener allows only when told to.
@@ -82,7 +133,8 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_open(Side::Write, cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.stall.wrote(written, cx)
     }
 
     fn poll_write_vectored(
@@ -91,7 +143,8 @@ impl AsyncWrite for Connection {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.poll_open(Side::Write, cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.stall.wrote(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -100,7 +153,8 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_open(Side::Write, cx)?;
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        ready!(self.stall.flushed(flushed, cx))?;
         if let Some(entry) = &self.entry {
             entry.cut().flushed();
         }

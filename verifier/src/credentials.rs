@@ -79,8 +79,8 @@ pub trait Attached: Send + Sync + 'static {
         let _ = wanted;
     }
 
-    /// How the feed does, where there is one.
-    fn health(&self) -> Option<FeedHealth> {
+    /// How the feed does, where there is one, and each change of that.
+    fn health(&self) -> Option<tokio::sync::watch::Receiver<FeedHealth>> {
         None
     }
 }
@@ -107,7 +107,7 @@ pub struct Applied {
     pub open_connections: Option<Vec<(Serial, u32)>>,
 }
 
-/// How the connection to the feed does.
+/// How the connection to the feed does, and what it is for. Counts are of this process.
 #[cfg(feature = "tokio")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "made by those who follow a feed")]
@@ -116,10 +116,34 @@ pub struct FeedHealth {
     pub connected: bool,
     /// How often it was made anew.
     pub reconnects: u64,
-    /// How often what came was refused.
-    pub refused: u64,
+    /// How often the issuer ended it: it stopped, or shed a reader that was too slow.
+    pub ended: u64,
+    /// What came and was refused.
+    pub refused: Failures,
+    /// Acknowledgements that the issuer did not take: it believes that less is in force here than is.
+    pub unacknowledged: Failures,
+    /// What could not be saved, and so was not acknowledged: a restart would know less.
+    pub unsaved: Failures,
+}
+
+/// How often something failed, and why the last time.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "made by those who follow a feed")]
+pub struct Failures {
+    /// How often.
+    pub count: u64,
     /// Why, the last time.
-    pub last_refused: Option<String>,
+    pub last: Option<String>,
+}
+
+#[cfg(feature = "tokio")]
+impl Failures {
+    /// Once more, and why.
+    pub fn add(&mut self, why: &dyn fmt::Display) {
+        self.count += 1;
+        self.last = Some(why.to_string());
+    }
 }
 
 /// Material that no verifier can work from.

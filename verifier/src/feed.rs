@@ -10,8 +10,9 @@ mod trust;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chancery_api::{Bundle, FeedSnapshot};
+use chancery_api::{Bundle, FeedPace, FeedSnapshot};
 use chancery_tlog::{Chained, Head, HeadError, Note, NoteError};
 use rustls_pki_types::CertificateDer;
 
@@ -24,6 +25,9 @@ use crate::{Known, Moment};
 pub use self::saved::{Saved, Unsaved, UnsavedEntries};
 pub use self::trust::FeedTrust;
 pub use chancery_tlog::Sha256;
+
+/// The longest that an issuer can have acknowledgements wait.
+const PACE_MAX: Duration = Duration::from_secs(2);
 
 /// Follows one issuer's feed, over one connection after the other.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ pub struct Feed {
     saved_lines: u64,
     /// Something did not fit together: only all of it, anew, can.
     resynchronise: bool,
+    /// When this connection's entries are to be acknowledged.
+    pace: FeedPace,
 }
 
 /// A head that counts, and its note.
@@ -77,6 +83,7 @@ impl Feed {
             unsaved: None,
             saved_lines: 0,
             resynchronise: false,
+            pace: FeedPace::default(),
         };
         let refused = saved.and_then(|saved| feed.load(saved, now).err());
         (feed, refused)
@@ -130,6 +137,7 @@ impl Feed {
         self.keys = HeadKeys::default();
         self.draft = None;
         self.bundle = None;
+        self.pace = FeedPace::default();
     }
 
     /// Takes bytes of the connection that came at `at`. Each head among them yields what is known from then on.
@@ -174,6 +182,14 @@ impl Feed {
         self.unsaved.as_ref().is_some_and(|unsaved| unsaved.entries != UnsavedEntries::None)
     }
 
+    /// How long to wait before entries are acknowledged: as the issuer asks for, `random` of all that there is of it, and
+    /// 2 s at most.
+    pub fn acknowledge_in(&self, random: u32) -> Duration {
+        let FeedPace { after_ms, within_ms } = self.pace;
+        let within = u64::from(within_ms) * u64::from(random) >> 32;
+        Duration::from_millis(u64::from(after_ms) + within).min(PACE_MAX)
+    }
+
     /// Work that makes look-ups compact again, once it is due: [`Tidying::run`] takes time, and needs no feed.
     pub fn tidying(&self) -> Option<Tidying> {
         self.known.as_ref().filter(|known| known.entries.is_untidy()).map(|known| Tidying(Arc::clone(known)))
@@ -209,6 +225,11 @@ impl Feed {
                 }
             }
             "bundle" => self.bundle = Some(event.data),
+            "pace" => {
+                let garbage =
+                    |error: serde_json::Error| FeedRefused::Event { kind: "pace".into(), why: error.to_string() };
+                self.pace = serde_json::from_str(&event.data).map_err(garbage)?;
+            }
             "head" => return self.take_head(event.data, at).map(Some),
             // Later issuers may say more.
             _ => {}

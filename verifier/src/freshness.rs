@@ -69,7 +69,7 @@ pub(crate) struct Period {
 
 impl Period {
     /// The time since thisUpdate. Once seen it grows with the monotonic clock, wherever the wall clock is set.
-    fn age(&self, now: Moment) -> Duration {
+    pub(crate) fn age(&self, now: Moment) -> Duration {
         let when_seen = self.seen.wall.since(self.this_update);
         let here = now.monotonic.saturating_duration_since(self.seen.monotonic);
         now.wall.since(self.this_update).max(when_seen.saturating_add(here))

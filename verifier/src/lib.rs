@@ -58,7 +58,7 @@ pub use clock::{Clock, Moment, SystemClock};
 #[cfg(feature = "tokio")]
 pub use connection::Connection;
 #[cfg(feature = "tokio")]
-pub use credentials::{Applied, Attached, Credentials, FeedHealth};
+pub use credentials::{Applied, Attached, Credentials, Failures, FeedHealth};
 pub use credentials::{Material, MaterialRefused};
 pub use denial::Denial;
 #[cfg(feature = "tokio")]

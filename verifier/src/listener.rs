@@ -53,6 +53,8 @@ pub struct ListenerOptions {
     pub half_open_max: usize,
     /// The most of them from one peer's network: see [`network`]. Default: 512.
     pub half_open_per_peer_max: usize,
+    /// The longest that a peer may take nothing of what it is sent: then writes fail. Default: 30 s.
+    pub stalled_max: Duration,
     /// The most connections open or in handshake; more are closed at once. Default: 16,384.
     pub connections_max: usize,
     /// Where to tell whose handshake was refused and why; what the channel has no room for is only counted.
@@ -67,6 +69,7 @@ impl Default for ListenerOptions {
             handshake_timeout: Duration::from_secs(5),
             half_open_max: 1024,
             half_open_per_peer_max: 512,
+            stalled_max: Duration::from_secs(30),
             connections_max: 16_384,
             denials: None,
         }
@@ -353,7 +356,7 @@ impl Shared {
             }
             None => None,
         };
-        Ok(Connection::new(stream, peer, remote, entry, permit))
+        Ok(Connection::new(stream, peer, remote, entry, self.options.stalled_max, permit))
     }
 
     fn half_open(&self) -> MutexGuard<'_, UnderWay> {

@@ -194,7 +194,10 @@ impl State {
             systems: self.systems().to_vec(),
             not_after: self.own.certificate.not_after,
             authorities: authorities
-                .map(|published| AuthorityStatus::new(published, revocations.state_of(published, now)))
+                .map(|published| {
+                    let (knowledge, age) = (revocations.state_of(published, now), revocations.age_of(published, now));
+                    AuthorityStatus::new(published, knowledge, age)
+                })
                 .collect(),
             feed: revocations.feed().zip(by_feed).map(|(known, knowledge)| FeedStatus::new(known, knowledge, now)),
             crls_refused: revocations.refused(),

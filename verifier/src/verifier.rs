@@ -1,6 +1,8 @@
 //! The verifier: what it works from, as one state that changes as a whole.
 
 use std::fmt;
+#[cfg(feature = "tokio")]
+use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,9 +47,9 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// Refusals for being behind the issuer.
     behind: AtomicU64,
-    /// Tells of each new state.
+    /// Tells of each new state, and of each turn of the feed's health.
     #[cfg(feature = "tokio")]
-    renewed: tokio::sync::watch::Sender<()>,
+    changed: tokio::sync::watch::Sender<()>,
     #[cfg(feature = "tokio")]
     closed: Mutex<Tally>,
     #[cfg(feature = "tokio")]
@@ -67,14 +69,8 @@ struct Tally {
 struct Follows {
     _credentials: Box<dyn crate::Credentials>,
     attached: Arc<dyn Attached>,
-    renewing: tokio::task::AbortHandle,
-}
-
-#[cfg(feature = "tokio")]
-impl Drop for Follows {
-    fn drop(&mut self) {
-        self.renewing.abort();
-    }
+    health: Option<tokio::sync::watch::Receiver<FeedHealth>>,
+    _tasks: tokio::task::JoinSet<()>,
 }
 
 impl Verifier {
@@ -95,7 +91,7 @@ impl Verifier {
             clock,
             behind: AtomicU64::new(0),
             #[cfg(feature = "tokio")]
-            renewed: tokio::sync::watch::Sender::new(()),
+            changed: tokio::sync::watch::Sender::new(()),
             #[cfg(feature = "tokio")]
             closed: Mutex::default(),
             #[cfg(feature = "tokio")]
@@ -146,7 +142,18 @@ impl Verifier {
         self.report(&attached);
         let listening = Arc::downgrade(&attached);
         let mut crls = Arc::downgrade(&newest.borrow().crls);
-        let renewing = tokio::spawn(async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        let health = attached.health();
+        if let Some(mut health) = health.clone() {
+            let weak = Weak::clone(&weak);
+            tasks.spawn(async move {
+                while health.changed().await.is_ok() {
+                    let Some(inner) = weak.upgrade() else { return };
+                    inner.changed.send_replace(());
+                }
+            });
+        }
+        tasks.spawn(async move {
             while newest.changed().await.is_ok() {
                 let material = Arc::clone(&newest.borrow_and_update());
                 let (Some(inner), Some(attached)) = (weak.upgrade(), listening.upgrade()) else { return };
@@ -167,8 +174,8 @@ impl Verifier {
                 }
             }
         });
-        let follows = Follows { _credentials: credentials, attached, renewing: renewing.abort_handle() };
-        *self.0.follows.lock().unwrap_or_else(PoisonError::into_inner) = Some(follows);
+        let follows = Follows { _credentials: credentials, attached, health, _tasks: tasks };
+        *self.follows() = Some(follows);
     }
 
     /// Tells what is in force of what the feed taught, once the connections that it hit are closed.
@@ -210,7 +217,7 @@ impl Verifier {
                 Ok(())
             }
             Err(refused) => {
-                self.0.gate.replace(Arc::new(present.with_refused(refused.clone())));
+                self.replace(present.with_refused(refused.clone()));
                 Err(refused)
             }
         }
@@ -225,19 +232,25 @@ impl Verifier {
     }
 
     fn publish(&self, present: &State, next: State) {
-        let next = Arc::new(next);
         #[cfg(feature = "tokio")]
         if next.generation() != present.generation() {
-            let closed = self.0.gate.publish(next, self.0.clock.now().monotonic);
+            let closed = self.0.gate.publish(Arc::new(next), self.0.clock.now().monotonic);
             let mut tally = self.tally();
             tally.ever += closed.connections;
             tally.unreported.add(closed);
             drop(tally);
-            self.0.renewed.send_replace(());
+            self.0.changed.send_replace(());
             return;
         }
         let _ = present;
-        self.0.gate.replace(next);
+        self.replace(next);
+    }
+
+    /// The next state, in which nothing ends that did not end before.
+    fn replace(&self, next: State) {
+        self.0.gate.replace(Arc::new(next));
+        #[cfg(feature = "tokio")]
+        self.0.changed.send_replace(());
     }
 
     /// Verifies the chain that a client presents, leaf first, as a TLS handshake does.
@@ -265,13 +278,21 @@ impl Verifier {
         Status {
             behind: self.0.behind.load(Ordering::Relaxed),
             #[cfg(feature = "tokio")]
-            health: self.attached().and_then(|attached| attached.health()),
+            health: self.follows().as_ref().and_then(|follows| Some(follows.health.as_ref()?.borrow().clone())),
             #[cfg(feature = "tokio")]
             closed_connections: self.tally().ever,
             #[cfg(feature = "tokio")]
             connections: self.registry().len(),
             ..self.0.gate.state().status(now)
         }
+    }
+
+    /// Tells when [`Verifier::status`] says something else: news are in force, connections were cut, the feed was lost or
+    /// is heard again. Whoever subscribes before asking for the status misses nothing. What changes by time alone, or with
+    /// each peer, it does not tell: that knowledge grows old, how many connections are open, who met news unknown here.
+    #[cfg(feature = "tokio")]
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<()> {
+        self.0.changed.subscribe()
     }
 
     /// The present moment, by the verifier's clock.
@@ -339,11 +360,11 @@ impl Verifier {
         if self.0.gate.state().behind(peer).is_ok() {
             return Ok(());
         }
-        let mut renewed = self.0.renewed.subscribe();
+        let mut changes = self.changes();
         let waiting = async {
             while self.0.gate.state().behind(peer).is_err() {
                 // The sender lives as long as the verifier.
-                let _ = renewed.changed().await;
+                let _ = changes.changed().await;
             }
         };
         match tokio::time::timeout(CATCH_UP, waiting).await {
@@ -361,8 +382,12 @@ impl Verifier {
 
     #[cfg(feature = "tokio")]
     fn attached(&self) -> Option<Arc<dyn Attached>> {
-        let follows = self.0.follows.lock().unwrap_or_else(PoisonError::into_inner);
-        follows.as_ref().map(|follows| Arc::clone(&follows.attached))
+        self.follows().as_ref().map(|follows| Arc::clone(&follows.attached))
+    }
+
+    #[cfg(feature = "tokio")]
+    fn follows(&self) -> std::sync::MutexGuard<'_, Option<Follows>> {
+        self.0.follows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What forbids every request that needs this scope, if anything known does.
@@ -483,6 +508,10 @@ pub struct AuthorityStatus {
     pub key_id: Option<KeyId>,
     /// How recent it is.
     pub knowledge: Knowledge,
+    /// How old it is: since the question that was last answered with it, or since it was made where nobody was asked.
+    pub age: Duration,
+    /// The epoch and number of the revocation sequence up to which it tells, if it says so.
+    pub number: Option<(u64, u64)>,
     /// The CRL's number, in decimal.
     pub crl_number: String,
     /// When the CRL was made.
@@ -494,10 +523,12 @@ pub struct AuthorityStatus {
 }
 
 impl AuthorityStatus {
-    pub(crate) fn new(published: &crate::revocation::Published, knowledge: Knowledge) -> Self {
+    pub(crate) fn new(published: &crate::revocation::Published, knowledge: Knowledge, age: Duration) -> Self {
         Self {
             key_id: published.authority.key_id(),
             knowledge,
+            age,
+            number: published.state,
             crl_number: published.number.to_text(),
             this_update: published.period.this_update,
             next_update: published.period.next_update,

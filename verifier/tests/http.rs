@@ -31,7 +31,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 const GET_CUSTOMER: &str = "tools/call:crm/get_customer";
 
@@ -339,4 +339,62 @@ async fn a_server_that_decides_by_itself_learns_who_asks() {
     assert_eq!(nobody.text("GET", "/whoami").await.1, "nobody");
     let mut agent = Client::connect(address, &agent(&service, &[]).1, b"h2").await;
     assert!(agent.text("GET", "/whoami").await.1.starts_with("spiffe://example.org/agent/invoice-bot/"));
+}
+
+/// More and more, as fast as it is taken; tells when nobody will take any more.
+struct Flood(mpsc::UnboundedSender<()>);
+
+impl Body for Flood {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 1 << 16])))))
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+/// Over HTTP/1.1 a full socket shows it, over HTTP/2 a ping that nobody answers.
+#[tokio::test]
+async fn a_peer_that_takes_nothing_is_gone_and_harms_nobody() {
+    let service = Service::start().await;
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let (gone, mut left) = mpsc::unbounded_channel();
+    let flood = move || async move { axum::body::Body::new(Flood(gone)) };
+    let options = ListenerOptions { stalled_max: Duration::from_millis(200), ..Default::default() };
+    let limits = Limits { ping_timeout: Duration::from_millis(200), ..Limits::default() };
+    let server = serve_unguarded(socket, Router::new().route("/flood", get(flood)), service.verifier.clone());
+    tokio::spawn(server.options(options).limits(limits).into_future());
+    let config = agent(&service, &[]).1;
+    let mut good = Client::connect(address, &config, b"h2").await.send("GET", "/flood").await.unwrap().into_body();
+    good.frame().await.unwrap().unwrap();
+
+    let mut http1 = connect(address, &config).await.unwrap();
+    http1.write_all(b"GET /flood HTTP/1.1\r\nhost: crm.test\r\n\r\n").await.unwrap();
+    tokio::time::timeout(PATIENCE, left.recv()).await.expect("a full socket is waited for").unwrap();
+    good.frame().await.unwrap().unwrap();
+
+    // A client that nobody drives once it has its answer.
+    let asking = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(async {
+            let mut client = Client::connect(address, &config, b"h2").await;
+            (client.send("GET", "/flood").await.unwrap(), client)
+        });
+        (answer, runtime)
+    });
+    let (answer, runtime) = asking.await.unwrap();
+    let reading = async { while good.frame().await.unwrap().is_ok() {} };
+    tokio::select! {
+        gone = tokio::time::timeout(PATIENCE, left.recv()) => gone.expect("a ping is waited for").unwrap(),
+        () = reading => panic!("the other one is gone too"),
+    }
+    drop((http1, answer));
+    runtime.shutdown_background();
 }

@@ -15,12 +15,12 @@ use crate::schedule::feed_retry_in;
 use crate::{Error, Event};
 
 impl Keeper {
-    /// Follows the feed as long as a verifier works from this identity.
+    /// Follows the feed as long as somebody wants it.
     pub(super) async fn follow_feed(&self) {
         loop {
-            self.verifiers.attached().await;
+            self.verifiers.wanted().await;
             tokio::select! {
-                () = self.verifiers.detached() => {}
+                () = self.verifiers.unwanted() => {}
                 () = self.learn() => {}
                 () = self.acknowledge() => {}
             }
@@ -80,8 +80,15 @@ impl Keeper {
             let now = self.clock.now();
             let Some(known) = feed.push(&bytes, now)?.pop() else { continue };
             let here = |error: Error| FeedLost::Here(error.explain());
+            let news = self.known_number() != Some((known.epoch(), known.n()));
+            if news {
+                self.verifiers.pace(feed.acknowledge_in(self.random()));
+            }
             self.publish_known(&known).await.map_err(here)?;
             self.verifiers.connected();
+            if news && self.crls_are_read() {
+                self.news.notify_one();
+            }
             if *said != Some(true) {
                 let (lag, freshness) = (known.seen().wall.since(known.head_at()), self.material.borrow().freshness);
                 self.tell(&Event::FeedHeard { n: known.n(), lag, freshness });
@@ -90,7 +97,7 @@ impl Keeper {
             }
             if feed.has_unsaved_entries() || now.since(saved_at) >= ACKNOWLEDGED_EACH {
                 saved_at = now;
-                self.save_feed(feed).await.map_err(here)?;
+                self.save_feed(feed).await.map_err(|error| FeedLost::Unsaved(error.explain()))?;
             }
             self.verifiers.saved((known.epoch(), known.n()));
             if let Some(tidying) = feed.tidying() {
@@ -122,7 +129,7 @@ impl Keeper {
         .await
     }
 
-    fn known_number(&self) -> Option<(u64, u64)> {
+    pub(super) fn known_number(&self) -> Option<(u64, u64)> {
         self.material.borrow().feed.as_ref().map(|known| (known.epoch(), known.n()))
     }
 
@@ -143,6 +150,9 @@ impl Keeper {
             let reported = timeout(ACKNOWLEDGED_EACH, self.verifiers.reported());
             // Without a report it is time all the same.
             let _ = reported.await;
+            if let Some(pace) = self.verifiers.paced() {
+                sleep(pace).await;
+            }
             let Some(acknowledgement) = self.verifiers.acknowledgement() else { continue };
             let (number, now) = (acknowledgement.number(), self.clock.now());
             let is_known = |(last, at)| last == number && now.since(at) < ACKNOWLEDGED_EACH;
@@ -151,8 +161,8 @@ impl Keeper {
             }
             match self.client.tell("/v1/feed/acks", &acknowledgement.ack).await {
                 Ok(()) => (told, failures) = (Some((number, now)), 0),
-                Err(_) => {
-                    self.verifiers.not_heard(acknowledgement);
+                Err(error) => {
+                    self.verifiers.not_heard(acknowledgement, &error);
                     (told, failures) = (None, failures + 1);
                     sleep(feed_retry_in(failures, self.random())).await;
                 }

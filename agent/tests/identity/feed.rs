@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::time::Instant;
 
 use chancery_identity::Effect;
 use chancery_testkit::TestFeed;
@@ -22,6 +21,39 @@ impl Set {
     /// The wall clock is this many seconds off from now on, the monotonic one this much ahead.
     fn to(&self, wall_s: i64, monotonic: Duration) {
         *self.0.lock().unwrap() = (wall_s, monotonic);
+    }
+}
+
+/// A clock that stands until a test moves it on, and tells of each look at it.
+#[derive(Debug)]
+struct Standing {
+    at: Mutex<Moment>,
+    looks: watch::Sender<()>,
+}
+
+impl Standing {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { at: Mutex::new(SystemClock.now()), looks: watch::Sender::new(()) })
+    }
+
+    fn forward(&self, seconds: u64) {
+        let (mut at, by) = (self.at.lock().unwrap(), Duration::from_secs(seconds));
+        *at = Moment { wall: at.wall + by, monotonic: at.monotonic + by };
+    }
+
+    /// Waits until somebody has looked so often, and has gone on from there.
+    async fn looked_at(&self, times: usize) {
+        let mut looks = self.looks.subscribe();
+        for _ in 0..times {
+            looks.changed().await.unwrap();
+        }
+    }
+}
+
+impl Clock for Standing {
+    fn now(&self) -> Moment {
+        self.looks.send_replace(());
+        *self.at.lock().unwrap()
     }
 }
 
@@ -128,15 +160,18 @@ impl Taught {
 }
 
 async fn until(verifier: &Verifier, holds: impl Fn(&Status) -> bool) {
-    let begun = Instant::now();
-    while !holds(&verifier.status()) {
-        assert!(begun.elapsed() < LATER, "it does not come to hold: {:?}", verifier.status());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let mut changes = verifier.changes();
+    let waiting = async {
+        while !holds(&verifier.status()) {
+            changes.changed().await.unwrap();
+        }
+    };
+    let waited = tokio::time::timeout(LATER, waiting).await;
+    assert!(waited.is_ok(), "it does not come to hold: {:?}", verifier.status());
 }
 
 fn refused(status: &Status) -> u64 {
-    status.health.as_ref().map_or(0, |health| health.refused)
+    status.health.as_ref().map_or(0, |health| health.refused.count)
 }
 
 fn connected(status: &Status) -> bool {
@@ -169,27 +204,90 @@ async fn what_is_acknowledged_is_in_force() {
 
 #[tokio::test]
 async fn who_only_calls_asks_for_no_feed_and_rarely_for_crls() {
-    let issuer = issuer();
-    let agent = Agent::new("calls");
-    let identity = agent.join(&issuer).await.unwrap();
+    let (issuer, agent, clock) = (issuer(), Agent::new("calls"), Standing::new());
+    let identity = agent.builder().join(issuer.join()).clock(clock.clone()).start().await.unwrap();
     let asked = issuer.crls_asked();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Each second it looks whether it is time. It has begun to by the second look; what it made of the first one is done by
+    // the third.
+    clock.looked_at(2).await;
+    clock.forward(14);
+    clock.looked_at(3).await;
     assert_eq!((issuer.crls_asked(), issuer.feeds()), (asked, 0));
-    // Somebody who writes files, as a sidecar does, needs them each second.
-    let mut files = identity.material();
-    files.borrow_and_update();
-    eventually(&mut files, || issuer.crls_asked() > asked).await;
+    clock.forward(1);
+    issuer.eventually(|told| told.crls_asked() > asked).await;
+    // Somebody who writes files needs them each second.
+    let asked = issuer.crls_asked();
+    let files = identity.material();
+    clock.forward(1);
+    issuer.eventually(|told| told.crls_asked() > asked + 1).await;
     assert_eq!(issuer.feeds(), 0);
-    drop(files);
+    drop((files, identity));
+}
+
+#[tokio::test]
+async fn the_feed_is_followed_as_long_as_somebody_wants_it() {
+    let issuer = issuer();
+    let agent = Agent::new("wanted");
+    let identity = agent.join(&issuer).await.unwrap();
     let verifier = Verifier::start(identity).await.unwrap();
     until(&verifier, connected).await;
-    // With the last verifier the feed ends.
     drop(verifier);
-    let begun = Instant::now();
-    while issuer.feeds_open() > 0 {
-        assert!(begun.elapsed() < LATER);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    issuer.eventually(|told| told.feeds_open == 0).await;
+}
+
+/// Whoever hands CRLs on hears of a revocation when the feed tells it: the clock stands, so no round is due by itself.
+#[tokio::test]
+async fn news_of_the_feed_are_in_the_crls_that_are_handed_on() {
+    let ca = ca();
+    let issuer = Issuer::of(ca.clone(), ca.service("edge"));
+    let agent = Agent::new("handed-on");
+    let identity = agent.builder().join(issuer.join()).clock(Standing::new()).start().await.unwrap();
+    let mut material = identity.hand_on();
+    let mut crls = material.next().await.unwrap().crls.clone();
+    issuer.eventually(|told| told.feeds_open == 1).await;
+    for serial in ["5c0e91", "5c0e92"] {
+        issuer.revoke(serial.parse().unwrap());
+        issuer.feed(|feed| feed.add(&format!("serial:{serial}"), Effect::Revoke));
+        let shown = async {
+            loop {
+                let now = material.next().await.unwrap();
+                if !Arc::ptr_eq(&now.crls, &crls) {
+                    break now.crls.clone();
+                }
+            }
+        };
+        crls = tokio::time::timeout(LATER, shown).await.expect("the CRLs show it");
     }
+    drop(material);
+    issuer.eventually(|told| told.feeds_open == 0).await;
+}
+
+/// An acknowledgement that is not taken is no silence: the status tells, and it is told again.
+#[tokio::test]
+async fn acknowledgements_that_are_not_taken_are_counted_and_made_again() {
+    let taught = Taught::start("unacknowledged").await;
+    let refusal = Fault::Refuse { status: 503, code: "overloaded", retry: Retry::Same };
+    taught.issuer.told().fault = Some(("/v1/feed/acks", refusal));
+    taught.suspend().await;
+    let health = taught.verifier.status().health.unwrap();
+    assert_eq!((health.unacknowledged.count, health.unsaved.count), (1, 0), "{health:?}");
+    assert!(health.unacknowledged.last.unwrap().contains("overloaded"));
+}
+
+/// What cannot be saved is in force, and is not acknowledged.
+#[tokio::test]
+async fn what_cannot_be_saved_is_in_force_counted_and_not_acknowledged() {
+    let taught = Taught::start("unsaved").await;
+    let entries = taught.agent.folder.join("feed-entries");
+    let _ = std::fs::remove_file(&entries);
+    std::fs::create_dir(&entries).unwrap();
+    let n = taught.issuer.feed(|feed| feed.add("agent:visitor", Effect::Suspend));
+    taught.until(|status| status.health.as_ref().is_some_and(|health| health.unsaved.count > 0)).await;
+    taught.until(|status| status.feed.as_ref().is_some_and(|feed| feed.n == n)).await;
+    assert!(matches!(taught.judge(), Err(Denial::Revoked(_))));
+    assert!(taught.issuer.told().acks.iter().all(|(_, ack)| ack.n < n), "acknowledged, and not saved");
+    std::fs::remove_dir(&entries).unwrap();
+    taught.issuer.acknowledged(n).await;
 }
 
 #[tokio::test]
@@ -207,7 +305,10 @@ async fn a_network_that_carries_nothing_is_noticed_and_its_healing_too() {
     taught.clock.to(40, Duration::from_secs(40));
     assert_eq!((taught.judge(), taught.verifier.status().knowledge), (Ok(Knowledge::Stale), Knowledge::Stale));
     taught.clock.to(1000, Duration::from_secs(1000));
-    assert_eq!(taught.judge(), Err(Denial::RevocationExpired));
+    assert_eq!(
+        (taught.judge(), taught.verifier.status().knowledge),
+        (Err(Denial::RevocationExpired), Knowledge::Expired)
+    );
     assert!(taught.issuer.told().acks.iter().all(|(_, ack)| ack.n < n), "acknowledged, and not known");
     taught.clock.to(0, Duration::ZERO);
     network.carries.send_replace(true);
@@ -267,25 +368,17 @@ async fn a_feed_that_lies_is_refused_said_and_left_behind() {
         taught.issuer.lie(Some(lie));
         taught.until(|status| refused(status) > before).await;
         let health = taught.verifier.status().health.unwrap();
-        assert!(health.last_refused.as_ref().is_some_and(|last| last.contains(why)), "{why}: {health:?}");
+        assert!(health.refused.last.as_ref().is_some_and(|last| last.contains(why)), "{why}: {health:?}");
         assert!(matches!(taught.judge(), Err(Denial::Revoked(_))), "{why}: what is known stays known");
         // CRLs are asked for meanwhile.
-        let begun = Instant::now();
-        while taught.issuer.crls_asked() == asked {
-            assert!(begun.elapsed() < LATER, "{why}: no CRL was asked for");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        taught.issuer.eventually(|told| told.crls_asked() > asked).await;
         taught.issuer.lie(None);
         taught.until(connected).await;
         assert!(matches!(taught.judge(), Err(Denial::Revoked(_))), "{why}: after it");
     }
     // The issuer is shown the head that it lost.
     let shown = |ack: &chancery_api::FeedAck| ack.head.as_ref().is_some_and(|head| head.contains("\nrevocation 1 "));
-    let begun = Instant::now();
-    while !taught.issuer.told().acks.iter().any(|(_, ack)| shown(ack)) {
-        assert!(begun.elapsed() < LATER, "no head was shown");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    taught.issuer.eventually(|told| told.acks.iter().any(|(_, ack)| shown(ack))).await;
 }
 
 /// A feed whose heads come and do not bring what the issuer knew: it is asked for anew.

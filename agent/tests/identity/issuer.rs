@@ -47,6 +47,8 @@ pub(crate) struct World {
     bundle: Vec<CertificateDer<'static>>,
     revision: watch::Sender<u64>,
     state: Mutex<Told>,
+    /// Tells that it was asked something, said something, or lost a reader.
+    happened: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -62,7 +64,7 @@ pub(crate) struct Told {
     /// What was acknowledged, and by whom.
     pub(crate) acks: Vec<(SpiffeId, FeedAck)>,
     heads: usize,
-    feeds_open: usize,
+    pub(crate) feeds_open: usize,
     answers: BTreeMap<Vec<u8>, Issued>,
     revoked: Vec<Serial>,
     crls: Option<(u64, Vec<Vec<u8>>)>,
@@ -91,13 +93,24 @@ pub(crate) enum Fault {
 impl Issuer {
     /// One that stands below its own root.
     pub(crate) fn start(ca: TestCa) -> Self {
+        let subject = ca.agent("invoice-bot").scope("tools/call:crm/get_customer");
+        Self::of(ca, subject)
+    }
+
+    /// One whose only subject is this.
+    pub(crate) fn of(ca: TestCa, subject: Subject) -> Self {
         let server = ca.server().not_after(ca.now() + Duration::from_secs(86_400));
         let bundle = vec![ca.root()];
-        Self::with(ca, &server, bundle)
+        Self::build(ca, subject, &server, bundle)
     }
 
     /// One that shows this certificate and this bundle.
     pub(crate) fn with(ca: TestCa, server: &Subject, bundle: Vec<CertificateDer<'static>>) -> Self {
+        let subject = ca.agent("invoice-bot");
+        Self::build(ca, subject, server, bundle)
+    }
+
+    fn build(ca: TestCa, subject: Subject, server: &Subject, bundle: Vec<CertificateDer<'static>>) -> Self {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let url = format!("https://{}", socket.local_addr().unwrap());
@@ -114,7 +127,6 @@ impl Issuer {
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = Verifier::new(&material, provider, Arc::new(SystemClock)).unwrap();
-        let subject = ca.agent("invoice-bot").scope("tools/call:crm/get_customer");
         let world = Arc::new(World {
             feed: watch::Sender::new(Said { feed: TestFeed::new(&ca), lie: None, clock_stands: false }),
             ca,
@@ -122,6 +134,7 @@ impl Issuer {
             bundle,
             revision: watch::Sender::new(1),
             state: Mutex::default(),
+            happened: watch::Sender::new(()),
         });
         let app = Router::new()
             .route("/v1/bundle", get(bundle_of))
@@ -154,7 +167,9 @@ impl Issuer {
 
     /// Everything that was asked, without the questions that repeat.
     pub(crate) fn asked(&self) -> Vec<String> {
-        let repeats = |line: &str| line.starts_with("GET /crl") || line.starts_with("GET /v1/whoami");
+        let repeats = |line: &str| {
+            line.starts_with("GET /crl") || line.starts_with("GET /v1/whoami") || line == "POST /v1/feed/acks"
+        };
         self.told().asked.iter().map(|(line, _)| line.clone()).filter(|line| !repeats(line)).collect()
     }
 
@@ -197,25 +212,23 @@ impl Issuer {
         self.eventually(|told| told.heads >= wanted).await;
     }
 
-    async fn eventually(&self, holds: impl Fn(&Told) -> bool) {
+    /// Waits for it.
+    pub(crate) async fn eventually(&self, holds: impl Fn(&Told) -> bool) {
+        let mut happened = self.world.happened.subscribe();
         let waiting = async {
             while !holds(&self.told()) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                happened.changed().await.unwrap();
             }
         };
         tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it comes to hold");
     }
 
     pub(crate) fn crls_asked(&self) -> usize {
-        self.told().asked.iter().filter(|(line, _)| line.starts_with("GET /crl")).count()
+        self.told().crls_asked()
     }
 
     pub(crate) fn feeds(&self) -> usize {
         self.told().asked.iter().filter(|(line, _)| line == "GET /v1/feed").count()
-    }
-
-    pub(crate) fn feeds_open(&self) -> usize {
-        self.told().feeds_open
     }
 
     pub(crate) fn stop(&mut self) {
@@ -225,22 +238,36 @@ impl Issuer {
     }
 }
 
+impl Told {
+    pub(crate) fn crls_asked(&self) -> usize {
+        self.asked.iter().filter(|(line, _)| line.starts_with("GET /crl")).count()
+    }
+}
+
 impl World {
     fn told(&self) -> MutexGuard<'_, Told> {
         self.state.lock().unwrap()
     }
 
+    /// Something happens, and who waits for that is told.
+    fn happens<T>(&self, change: impl FnOnce(&mut Told) -> T) -> T {
+        let outcome = change(&mut self.told());
+        self.happened.send_replace(());
+        outcome
+    }
+
     /// Writes down what was asked; tells what to do wrong.
     fn ask(&self, method: &Method, uri: &Uri, peer: Option<&Peer>) -> Option<Fault> {
-        let mut told = self.told();
-        told.asked.push((format!("{method} {}", uri.path()), peer.map(Peer::serial)));
-        match told.fault {
-            Some((path, fault)) if path == uri.path() => {
-                told.fault = None;
-                Some(fault)
+        self.happens(|told| {
+            told.asked.push((format!("{method} {}", uri.path()), peer.map(Peer::serial)));
+            match told.fault {
+                Some((path, fault)) if path == uri.path() => {
+                    told.fault = None;
+                    Some(fault)
+                }
+                _ => None,
             }
-            _ => None,
-        }
+        })
     }
 
     fn issue(&self, purpose: String, csr_pem: &str, fault: Option<Fault>) -> Response {
@@ -464,7 +491,7 @@ impl Feeding {
                     continue;
                 }
             }
-            self.world.told().heads += 1;
+            self.world.happens(|told| told.heads += 1);
             return text;
         }
     }
@@ -472,7 +499,7 @@ impl Feeding {
 
 impl Drop for Feeding {
     fn drop(&mut self) {
-        self.world.told().feeds_open -= 1;
+        self.world.happens(|told| told.feeds_open -= 1);
     }
 }
 
@@ -484,7 +511,7 @@ async fn feed(
     Query(query): Query<BTreeMap<String, u64>>,
 ) -> Response {
     world.ask(&method, &uri, Some(&peer));
-    world.told().feeds_open += 1;
+    world.happens(|told| told.feeds_open += 1);
     let sent = query.get("epoch").copied().zip(query.get("after").copied());
     let said = world.feed.subscribe();
     let feeding = Feeding { world, said, sent, began: false, lied: false };
@@ -495,9 +522,18 @@ async fn feed(
     ([(header::CONTENT_TYPE, "text/event-stream")], axum::body::Body::from_stream(events)).into_response()
 }
 
-async fn acknowledge(State(world): State<Arc<World>>, peer: Peer, axum::Json(ack): axum::Json<FeedAck>) -> StatusCode {
-    world.told().acks.push((peer.spiffe_id().clone(), ack));
-    StatusCode::NO_CONTENT
+async fn acknowledge(
+    State(world): State<Arc<World>>,
+    method: Method,
+    uri: Uri,
+    peer: Peer,
+    axum::Json(ack): axum::Json<FeedAck>,
+) -> Response {
+    if let Some(Fault::Refuse { status, code, retry }) = world.ask(&method, &uri, Some(&peer)) {
+        return refuse(status, code, retry);
+    }
+    world.happens(|told| told.acks.push((peer.spiffe_id().clone(), ack)));
+    StatusCode::NO_CONTENT.into_response()
 }
 
 fn refuse(status: u16, code: &str, retry: Retry) -> Response {

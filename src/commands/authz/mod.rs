@@ -117,7 +117,7 @@ impl Serve {
         let starting = async {
             let identity = self.workload.start().await?;
             // Before the verifier: one that hears the feed needs no CRLs, and would have the identity forget them.
-            let material = files.is_some().then(|| identity.material());
+            let material = files.is_some().then(|| identity.hand_on());
             Ok::<_, Failure>((verifier(&identity).await?, material, identity))
         };
         let (verifier, material, identity) = tokio::select! {

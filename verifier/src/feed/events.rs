@@ -42,17 +42,24 @@ impl Decoder {
             if self.len > EVENT_LEN_MAX {
                 return Err(FeedRefused::Oversize { most: EVENT_LEN_MAX });
             }
-            self.line.extend_from_slice(line);
             let Some((&end, rest)) = rest else {
+                self.line.extend_from_slice(line);
                 *bytes = &[];
                 return Ok(None);
             };
             *bytes = rest;
             // A line feed may come with the next bytes.
             self.after_return = end == b'\r';
-            let line = std::mem::take(&mut self.line);
-            let line = String::from_utf8(line).map_err(|_| FeedRefused::Text)?;
-            if let Some(event) = self.take_line(&line) {
+            // Most lines come whole.
+            let mut begun = std::mem::take(&mut self.line);
+            let line = if begun.is_empty() {
+                line
+            } else {
+                begun.extend_from_slice(line);
+                &begun
+            };
+            let line = std::str::from_utf8(line).map_err(|_| FeedRefused::Text)?;
+            if let Some(event) = self.take_line(line) {
                 return Ok(Some(event));
             }
         }

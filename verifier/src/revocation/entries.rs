@@ -6,9 +6,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use chancery_identity::{Certificate, Effect, Revocation, RevocationId, Scope, Serial, Target};
+use chancery_identity::{Certificate, Effect, Revocation, Scope, Serial, Target};
 
 use super::index::Numbered;
+use super::named::{Forbidden, Named};
 
 /// The most entries of the recent layer before a new base is due.
 const RECENT_MAX: usize = 1024;
@@ -131,183 +132,6 @@ impl Entries {
     }
 }
 
-/// What a forbidding entry says.
-#[derive(Clone, Debug)]
-pub(crate) struct Forbidden {
-    pub(crate) scope: Scope,
-    pub(crate) id: RevocationId,
-    n: u64,
-}
-
-/// What an entry says beside its target.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    n: u64,
-    /// Its epoch and fence: it hits what was planned at or before.
-    position: (u64, u64),
-    cascade: bool,
-    resumable: bool,
-}
-
-impl Mark {
-    fn of(entry: &Revocation) -> Self {
-        Self {
-            n: entry.n,
-            position: (entry.epoch, entry.fence),
-            cascade: entry.cascade,
-            resumable: entry.effect.resumable(),
-        }
-    }
-
-    /// Whether it is for good, and hits all that the other one for the same target does.
-    fn covers(&self, other: &Self) -> bool {
-        !self.resumable && self.position >= other.position && (self.cascade || !other.cascade)
-    }
-}
-
-/// Entries by what they name.
-#[derive(Clone, Debug, Default)]
-struct Named {
-    by_target: HashMap<Target, Vec<Mark>>,
-    /// Whatever their time: each names all certificates.
-    issued_before: Vec<Mark>,
-    /// By system; a scope in a certificate names one.
-    scopes: HashMap<Box<str>, Vec<(Scope, Vec<Mark>)>>,
-    /// By system.
-    forbidden: HashMap<Box<str>, Vec<Forbidden>>,
-    /// Where to find what can be resumed.
-    resumable: HashMap<u64, Target>,
-}
-
-impl Named {
-    fn insert(&mut self, entry: &Revocation) {
-        let mark = Mark::of(entry);
-        match &entry.target {
-            Target::Scope(scope) if entry.effect == Effect::Forbid => {
-                let forbidden = Forbidden { scope: scope.clone(), id: entry.id, n: entry.n };
-                self.forbidden.entry(scope.system().into()).or_default().push(forbidden);
-            }
-            // Only a scope can be forbidden.
-            _ if entry.effect == Effect::Forbid => return,
-            target => self.put(target, mark),
-        }
-        if mark.resumable {
-            self.resumable.insert(mark.n, entry.target.clone());
-        }
-    }
-
-    fn put(&mut self, target: &Target, mark: Mark) {
-        match target {
-            Target::Scope(scope) => {
-                let same_system = self.scopes.entry(scope.system().into()).or_default();
-                match same_system.iter_mut().find(|(other, _)| other == scope) {
-                    Some((_, marks)) => put(marks, mark),
-                    None => same_system.push((scope.clone(), vec![mark])),
-                }
-            }
-            Target::IssuedBefore(_) => put(&mut self.issued_before, mark),
-            _ => put(self.by_target.entry(target.clone()).or_default(), mark),
-        }
-    }
-
-    /// Takes out an entry that can be resumed.
-    fn remove(&mut self, n: u64) {
-        let Some(target) = self.resumable.remove(&n) else { return };
-        match &target {
-            Target::Scope(scope) => {
-                if let Some(list) = self.scopes.get_mut(scope.system()) {
-                    list.iter_mut().for_each(|(_, marks)| marks.retain(|mark| mark.n != n));
-                }
-                if let Some(list) = self.forbidden.get_mut(scope.system()) {
-                    list.retain(|entry| entry.n != n);
-                }
-            }
-            Target::IssuedBefore(_) => self.issued_before.retain(|mark| mark.n != n),
-            target => {
-                if let Some(list) = self.by_target.get_mut(target) {
-                    list.retain(|mark| mark.n != n);
-                }
-            }
-        }
-    }
-
-    fn absorb(&mut self, other: &Self) {
-        for (target, marks) in &other.by_target {
-            let known = self.by_target.entry(target.clone()).or_default();
-            marks.iter().for_each(|mark| put(known, *mark));
-        }
-        other.issued_before.iter().for_each(|mark| put(&mut self.issued_before, *mark));
-        for (scope, marks) in other.scopes.values().flatten() {
-            let target = Target::Scope(scope.clone());
-            marks.iter().for_each(|mark| self.put(&target, *mark));
-        }
-        for (system, list) in &other.forbidden {
-            self.forbidden.entry(system.clone()).or_default().extend(list.iter().cloned());
-        }
-        self.resumable.extend(other.resumable.iter().map(|(n, target)| (*n, target.clone())));
-    }
-
-    fn retain(&mut self, mark: impl Fn(&Mark) -> bool, forbidden: impl Fn(u64) -> bool) {
-        let mut kept = BTreeSet::new();
-        let mut sift = |marks: &mut Vec<Mark>| {
-            marks.retain(&mark);
-            kept.extend(marks.iter().map(|mark| mark.n));
-            !marks.is_empty()
-        };
-        self.by_target.retain(|_, marks| sift(marks));
-        sift(&mut self.issued_before);
-        self.scopes.retain(|_, list| {
-            list.retain_mut(|(_, marks)| sift(marks));
-            !list.is_empty()
-        });
-        self.forbidden.retain(|_, list| {
-            list.retain(|entry| forbidden(entry.n));
-            kept.extend(list.iter().map(|entry| entry.n));
-            !list.is_empty()
-        });
-        self.resumable.retain(|n, _| kept.contains(n));
-    }
-
-    fn hits(&self, certificate: &Certificate, names: &[Target], in_force: impl Fn(u64) -> bool) -> bool {
-        let planned = certificate.grant.as_ref().map_or((0, 0), |grant| (grant.epoch, grant.planned_at));
-        let counts = |mark: &Mark| mark.position >= planned && (!mark.resumable || in_force(mark.n));
-        self.issued_before.iter().any(counts)
-            || names.iter().any(|name| {
-                let marks = self.by_target.get(name).into_iter().flatten();
-                marks.filter(|mark| counts(mark)).any(|mark| name.matches(certificate, mark.cascade))
-            })
-            || certificate.scopes.iter().any(|held| {
-                let same_system = self.scopes.get(held.system()).into_iter().flatten();
-                let mut in_force = same_system.filter(|(_, marks)| marks.iter().any(counts));
-                in_force.any(|(scope, _)| scope.overlaps(held))
-            })
-    }
-
-    fn forbidding<'a, 'n>(&'a self, needed: &'n Scope) -> impl Iterator<Item = &'a Forbidden> + use<'a, 'n> {
-        let same_system = self.forbidden.get(needed.system()).into_iter().flatten();
-        same_system.filter(move |entry| entry.scope.covers(needed))
-    }
-
-    fn len(&self) -> usize {
-        self.by_target.len() + self.issued_before.len() + self.scopes.len() + self.forbidden.len()
-    }
-}
-
-/// Adds one. Of those that are for good, only the ones stay that hit what no other does, until all of them may be
-/// forgotten.
-fn put(marks: &mut Vec<Mark>, mut mark: Mark) {
-    if let Some(known) = marks.iter_mut().find(|known| !mark.resumable && known.covers(&mark)) {
-        known.n = known.n.max(mark.n);
-        return;
-    }
-    marks.retain(|known| {
-        let superfluous = !known.resumable && mark.covers(known);
-        mark.n = if superfluous { mark.n.max(known.n) } else { mark.n };
-        !superfluous
-    });
-    marks.push(mark);
-}
-
 /// One that says nothing but its serial: for good, whatever its position, descendants included.
 fn is_compact(entry: &Revocation, serial: &Serial) -> bool {
     matches!(entry.effect, Effect::Revoke | Effect::Retire) && entry.cascade && Numbered::takes(serial)
@@ -320,8 +144,8 @@ fn ancestors(certificate: &Certificate) -> impl Iterator<Item = &chancery_identi
 #[cfg(test)]
 mod tests {
     use chancery_identity::{
-        Ancestor, ApprovalId, Attestation, Grant, GrantId, Instance, KeyId, Lineage, Name, Reason, ScopeSet, SpiffeId,
-        Task, Timestamp,
+        Ancestor, ApprovalId, Attestation, Grant, GrantId, Instance, KeyId, Lineage, Name, Reason, RevocationId,
+        ScopeSet, SpiffeId, Task, Timestamp,
     };
     use proptest::prelude::*;
 
@@ -573,5 +397,23 @@ mod tests {
         }
         let named = &entries.recent.named;
         assert_eq!((named.by_target[&Target::Agent(name(1))].len(), named.issued_before.len()), (1, 1));
+    }
+
+    /// Each of 100,000 agents stopped for good, and each of as many suspended: what a target takes once all is in order.
+    #[test]
+    fn a_target_takes_this_much_memory() {
+        let per_target = |effect| {
+            let entry = |n: u64| Revocation {
+                effect,
+                ..revoked(n, Target::Agent(format!("invoice-bot-{n:06}").parse().unwrap()), n)
+            };
+            let mut entries = Entries::default();
+            (1..=100_000).for_each(|n| entries.insert(&entry(n)));
+            let tidied = entries.tidied();
+            tidied.base.named.size() / tidied.base.named.by_target.len()
+        };
+        let (retired, suspended) = (per_target(Effect::Retire), per_target(Effect::Suspend));
+        println!("{retired} bytes a retired agent, {suspended} a suspended one");
+        assert!(retired <= 192 && suspended <= 320, "{retired} and {suspended}");
     }
 }

@@ -6,8 +6,11 @@ mod entries;
 #[cfg_attr(not(feature = "feed"), allow(dead_code, reason = "a feed alone changes entries one by one"))]
 mod index;
 mod known;
+#[cfg_attr(not(feature = "feed"), allow(dead_code, reason = "a feed alone changes entries one by one"))]
+mod named;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use chancery_identity::{KeyId, Revocation, Scope};
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -49,7 +52,7 @@ pub(crate) struct Published {
     /// How many certificates it revokes.
     pub(crate) revoked: usize,
     /// The epoch and number up to which it tells.
-    state: Option<(u64, u64)>,
+    pub(crate) state: Option<(u64, u64)>,
     /// Empty when the feed has told all that the CRL tells.
     index: Index,
     /// Whether the newest material holds this CRL; one that it lacks or contradicts ages by its own dates.
@@ -324,7 +327,16 @@ impl Revocations {
 
     /// How recent one authority's CRL is.
     pub(crate) fn state_of(&self, published: &Published, now: Moment) -> Knowledge {
-        published.period.state(self.answered.filter(|_| published.current), self.limits, now)
+        published.period.state(self.answer_with(published), self.limits, now)
+    }
+
+    /// How old that is which one authority's CRL tells.
+    pub(crate) fn age_of(&self, published: &Published, now: Moment) -> Duration {
+        self.answer_with(published).map_or_else(|| published.period.age(now), |answered| now.since(answered))
+    }
+
+    fn answer_with(&self, published: &Published) -> Option<Moment> {
+        self.answered.filter(|_| published.current)
     }
 
     /// The newest CRL of each authority.
