@@ -17,6 +17,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+/// As the program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(about = "Load and limit in one run")]
 struct Arguments {

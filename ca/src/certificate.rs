@@ -22,9 +22,12 @@ pub(crate) const DIGITAL_SIGNATURE: &[u8] = &[der::BIT_STRING, 2, 7, 0x80];
 /// KeyUsage with keyCertSign and cRLSign alone.
 pub(crate) const SIGNS_CERTIFICATES: &[u8] = &[der::BIT_STRING, 2, 1, 0x06];
 
+/// Room that nearly all certificates find enough.
+const LEN_USUAL: usize = 1024;
+
 /// Writes a TBSCertificate; `extensions` writes the extensions one after another.
 pub(crate) fn write_tbs(head: &Head<'_>, extensions: impl FnOnce(&mut Writer)) -> Vec<u8> {
-    let mut writer = Writer::new();
+    let mut writer = Writer::with_capacity(LEN_USUAL);
     writer.nested(der::SEQUENCE, |w| {
         // RFC 5280 §4.1.2.1: extensions are used, so the version MUST be 3 (value is 2).
         w.nested(context_constructed(0), |w| {
@@ -58,7 +61,7 @@ pub(crate) struct Head<'a> {
 
 /// What was signed, its algorithm and its signature as one: a certificate or a CRL.
 pub(crate) fn assemble(tbs: &[u8], algorithm: Algorithm, signature: &[u8]) -> Vec<u8> {
-    let mut writer = Writer::new();
+    let mut writer = Writer::with_capacity(LEN_USUAL);
     writer.nested(der::SEQUENCE, |w| {
         w.raw(tbs).raw(algorithm.signature_identifier()).bits(signature);
     });

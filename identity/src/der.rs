@@ -235,9 +235,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Nothing written yet.
-    pub const fn new() -> Self {
-        Self { bytes: Vec::new() }
+    /// Nothing written yet, with room for a value as they mostly are.
+    pub fn new() -> Self {
+        Self::with_capacity(64)
+    }
+
+    /// Nothing written yet, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
     }
 
     /// What was written.

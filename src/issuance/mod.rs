@@ -296,7 +296,8 @@ pub(crate) fn spread(serial: Serial) -> f64 {
 /// PEM with lines of 64 characters.
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
+    let mut pem = String::with_capacity(text.len() + text.len() / 64 + 64);
+    pem.push_str(&format!("-----BEGIN {label}-----\n"));
     let mut rest = text.as_str();
     while !rest.is_empty() {
         let (line, next) = rest.split_at(rest.len().min(64));

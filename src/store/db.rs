@@ -98,6 +98,9 @@ impl Db {
                 .clone()
                 .pragma("temp_store", "memory")
                 .pragma("cache_size", CACHE_KIB)
+                // Each statement here has its index. SQLite would make one over the values of a statement at hand, and read all
+                // of a table beside it.
+                .pragma("automatic_index", "off")
                 .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
             let write =
                 SqlitePoolOptions::new().acquire_timeout(ACQUIRE).max_connections(1).connect_with(writer).await?;

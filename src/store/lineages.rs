@@ -277,14 +277,14 @@ const PURGED_AT_ONCE: u64 = 1024;
 const COLUMNS: &str = "id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, \
                        created_at, method, evidence, selectors";
 
-static BY_ID: SelectIn = SelectIn::new(
+pub(super) static BY_ID: SelectIn = SelectIn::new(
     "SELECT id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, created_at, \
      method, evidence, selectors FROM lineage WHERE id IN",
     "",
 );
-static BY_KEY: SelectIn =
+pub(super) static BY_KEY: SelectIn =
     SelectIn::new("SELECT key_digest, id, not_after FROM lineage WHERE ended = 0 AND key_digest IN", "");
-static LIVE: SelectIn = SelectIn::new(
+pub(super) static LIVE: SelectIn = SelectIn::new(
     "SELECT name, count(*) FROM lineage WHERE kind = $1 AND not_after >= $2 AND ended = 0 AND name IN",
     "GROUP BY name",
 );
@@ -294,7 +294,7 @@ static INSERT: Insert<14> = Insert::new(
     "",
 );
 /// All that `Renew` asks of a lineage stands in the condition.
-static RENEW: Insert<8> = Insert::new(
+pub(super) static RENEW: Insert<8> = Insert::new(
     "UPDATE lineage SET serial = column3, key_digest = column4, previous_serial = column2, not_after = column5 \
      FROM (VALUES",
     ") AS renewed WHERE id = column1 AND serial = column2 AND key_digest <> column4 AND ended = 0 \

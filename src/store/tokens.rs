@@ -388,14 +388,14 @@ pub const REPLAY: Duration = Duration::from_secs(600);
 
 const REDEMPTION: &str = "SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption \
                           WHERE evidence = $1 AND key_digest = $2";
-static REDEMPTIONS: SelectIn =
+pub(super) static REDEMPTIONS: SelectIn =
     SelectIn::new("SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption WHERE evidence IN", "");
-static USES: SelectIn<2> = SelectIn::new(
+pub(super) static USES: SelectIn<2> = SelectIn::new(
     "SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption WHERE (evidence, key_digest) IN",
     "",
 );
-static JOIN_TOKENS: SelectIn = SelectIn::new("SELECT id, uses, used, last_key FROM join_token WHERE id IN", "");
-static COUNT: Insert<3> = Insert::new(
+pub(super) static JOIN_TOKENS: SelectIn = SelectIn::new("SELECT id, uses, used, last_key FROM join_token WHERE id IN", "");
+pub(super) static COUNT: Insert<3> = Insert::new(
     "UPDATE join_token SET used = column2, last_key = column3 FROM (VALUES",
     ") AS spent WHERE id = column1",
 );

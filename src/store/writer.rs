@@ -309,6 +309,6 @@ impl<D: Decision> Job for Pending<D> {
 }
 
 /// Decisions in one transaction.
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 /// How long a database that failed at a commit is given to say whether it is done.
 const ASK: std::time::Duration = std::time::Duration::from_secs(5);
