@@ -394,7 +394,8 @@ pub(super) static USES: SelectIn<2> = SelectIn::new(
     "SELECT evidence, key_digest, serial, at, expires_at, peer FROM redemption WHERE (evidence, key_digest) IN",
     "",
 );
-pub(super) static JOIN_TOKENS: SelectIn = SelectIn::new("SELECT id, uses, used, last_key FROM join_token WHERE id IN", "");
+pub(super) static JOIN_TOKENS: SelectIn =
+    SelectIn::new("SELECT id, uses, used, last_key FROM join_token WHERE id IN", "");
 pub(super) static COUNT: Insert<3> = Insert::new(
     "UPDATE join_token SET used = column2, last_key = column3 FROM (VALUES",
     ") AS spent WHERE id = column1",
