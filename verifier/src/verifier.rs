@@ -178,24 +178,35 @@ impl Verifier {
         *self.follows() = Some(follows);
     }
 
-    /// Tells what is in force of what the feed taught, once the connections that it hit are closed.
+    /// Tells what is in force of what the feed taught, once all connections are closed that anything hit so far.
     #[cfg(feature = "tokio")]
     fn report(&self, attached: &Arc<dyn Attached>) {
+        let at = self.now().wall;
+        let Some(by) = self.tally().unreported.by else { return self.report_closed(&**attached, at) };
+        let (weak, attached) = (Arc::downgrade(&self.0), Arc::downgrade(attached));
+        tokio::spawn(async move {
+            tokio::time::sleep_until(by.into()).await;
+            let (Some(inner), Some(attached)) = (weak.upgrade(), attached.upgrade()) else { return };
+            let verifier = Self(inner);
+            // If others are to be closed since, whoever waits for those tells of all; and nobody tells twice.
+            let is_last = verifier.tally().unreported.by == Some(by);
+            if is_last {
+                verifier.report_closed(&*attached, at);
+            }
+        });
+    }
+
+    #[cfg(feature = "tokio")]
+    fn report_closed(&self, attached: &dyn Attached, at: Timestamp) {
         let Some((epoch, n)) = self.0.gate.state().feed().map(|known| known.number()) else { return };
         let closed = std::mem::take(&mut self.tally().unreported);
-        let applied = Applied {
+        attached.applied(Applied {
             epoch,
             n,
-            at: self.now().wall,
+            at,
             closed_connections: closed.connections,
             last_accepted: closed.last_accepted,
             open_connections: self.registry().by_serial(REPORTED_MAX),
-        };
-        let Some(by) = closed.by else { return attached.applied(applied) };
-        let attached = Arc::clone(attached);
-        tokio::spawn(async move {
-            tokio::time::sleep_until(by.into()).await;
-            attached.applied(applied);
         });
     }
 

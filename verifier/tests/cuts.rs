@@ -21,8 +21,18 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
+#[cfg(feature = "feed")]
+use chancery_identity::Effect;
+#[cfg(feature = "feed")]
+use chancery_testkit::{TestCa, TestFeed};
 use chancery_verifier::axum::serve;
+#[cfg(feature = "feed")]
+use chancery_verifier::feed::{Feed, FeedTrust};
+#[cfg(feature = "feed")]
+use chancery_verifier::{Applied, Attached, Clock, Credentials, Material, SystemClock, Verifier};
 use chancery_verifier::{ListenerOptions, Rules};
+#[cfg(feature = "feed")]
+use common::provider;
 use common::{Echo, PATIENCE, Service, closed, connect, round_trip, visit};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame};
@@ -33,6 +43,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+#[cfg(feature = "feed")]
+use tokio::sync::watch;
 use tokio::sync::{broadcast, mpsc};
 use tokio_rustls::client::TlsStream;
 
@@ -357,4 +369,73 @@ async fn a_client_that_reads_nothing_is_cut_without_a_goodbye() {
         }
     };
     tokio::time::timeout(PATIENCE, cut).await.expect("the connection stays open");
+}
+
+/// Gives material, and hears what was applied of it.
+#[cfg(feature = "feed")]
+struct Heard {
+    newest: watch::Receiver<Arc<Material>>,
+    applied: mpsc::UnboundedSender<Applied>,
+}
+
+#[cfg(feature = "feed")]
+impl Credentials for Heard {
+    fn material(&self) -> watch::Receiver<Arc<Material>> {
+        self.newest.clone()
+    }
+
+    fn attach(&self) -> Box<dyn Attached> {
+        Box::new(Listening(self.applied.clone()))
+    }
+}
+
+#[cfg(feature = "feed")]
+struct Listening(mpsc::UnboundedSender<Applied>);
+
+#[cfg(feature = "feed")]
+impl Attached for Listening {
+    fn applied(&self, applied: Applied) {
+        let _ = self.0.send(applied);
+    }
+}
+
+/// A heartbeat while a goodbye is said acknowledges nothing: the connection is open still.
+#[cfg(feature = "feed")]
+#[tokio::test]
+async fn nothing_is_acknowledged_before_its_connections_are_closed() {
+    let (ca, now) = (TestCa::at("example.org", SystemClock.now().wall), SystemClock.now());
+    let trust = FeedTrust {
+        trust_domain: ca.trust_domain().clone(),
+        roots: [ca.root()].into(),
+        algorithms: provider().signature_verification_algorithms,
+        sha256: TestFeed::sha256(),
+    };
+    let (mut feed, mut sent) = (Feed::new(trust, None, now).0, TestFeed::new(&ca));
+    let mut known = |text: String| feed.push(text.as_bytes(), SystemClock.now()).unwrap().pop();
+    let subject = ca.service("crm").system("crm").dns("crm.test");
+    let first = Material { feed: known(sent.whole()), ..ca.material(&subject, &[], now) };
+    let (material, newest) = watch::channel(Arc::new(first.clone()));
+    let (applied, mut heard) = mpsc::unbounded_channel();
+    let verifier = Verifier::start_with(Heard { newest, applied }, provider(), Arc::new(SystemClock)).await.unwrap();
+    let service = Service { ca, subject, material, verifier };
+    let (address, _events) = serving(&service).await;
+    let mut client = Frames::ask(address, &agent(&service).1, "/events").await;
+    while client.next().await.expect("an answer").0 != HEADERS {}
+
+    sent.add("agent:invoice-bot", Effect::Suspend);
+    let mut changes = service.verifier.changes();
+    for text in [sent.since(0), sent.head()] {
+        service.material.send_replace(Arc::new(Material { feed: known(text), ..first.clone() }));
+        changes.changed().await.unwrap();
+    }
+    let acknowledged = async {
+        loop {
+            let applied = heard.recv().await.unwrap();
+            if applied.n == 1 {
+                break applied.closed_connections;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, acknowledged).await.unwrap(), 1);
+    assert_eq!(service.verifier.status().connections, 0);
 }
