@@ -287,7 +287,7 @@ async fn one_service_does_not_use_up_the_feeds_of_others() {
     reader.head().await.unwrap();
     issuer.revoke(json!({"targets": ["owner:team-finance"], "effect": "suspend"})).await;
     while reader.head().await.unwrap().revocation.n == 0 {}
-    assert_eq!(reader.pace, Some(FeedPace { after_ms: 25, within_ms: 102 }));
+    assert_eq!(reader.pace, Some(FeedPace { after_ms: 25, within_ms: 77 }));
     for stream in &mut open {
         while !String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap()).contains("event: entry") {}
     }

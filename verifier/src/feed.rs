@@ -186,7 +186,7 @@ impl Feed {
     /// 2 s at most.
     pub fn acknowledge_in(&self, random: u32) -> Duration {
         let FeedPace { after_ms, within_ms } = self.pace;
-        let within = u64::from(within_ms) * u64::from(random) >> 32;
+        let within = (u64::from(within_ms) * u64::from(random)) >> 32;
         Duration::from_millis(u64::from(after_ms) + within).min(PACE_MAX)
     }
 
