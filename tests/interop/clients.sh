@@ -2,7 +2,7 @@
 # Other people's programs judge our certificates, CRLs and OCSP responses: clients.sh [FOLDER] [CLIENT…]
 #
 # FOLDER is what `chancery demo --folder FOLDER` leaves. Without one: the demo of $CHANCERY_BIN if that is set, else a folder
-# of the test kit's. OCSP is asked of an issuer that runs beside, $CHANCERY_BIN or a build of this repository. Installs what it needs. One line a check; with all clients also the table of docs/clients.md, in
+# of the test kit's. OCSP is asked, and the feed read, of an issuer that runs beside, $CHANCERY_BIN or a build of this repository. Installs what it needs. One line a check; with all clients also the table of docs/clients.md, in
 # $CLIENTS_TABLE if that is set; last, "N passed, N failed". README.md says how to run one judge by hand.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -73,7 +73,7 @@ fi
 FOLDER=$(realpath "${FOLDER:-$OWN}")
 . "$here/clients/ocsp_issuer.sh"
 case " ${chosen[*]} " in
-    *" openssl "* | *" gnutls "* | *" go "* | *" java "* | *" pkilint "*) start_issuer ;;
+    *" openssl "* | *" gnutls "* | *" go "* | *" java "* | *" pkilint "* | *" curl "*) start_issuer ;;
 esac
 
 export RECORD=$work/record

@@ -1,8 +1,9 @@
-# An issuer that answers OCSP while the judges ask; `clients.sh` sources it. Not a program.
+# An issuer that answers OCSP and tells its feed while the judges ask; `clients.sh` sources it. Not a program.
 #
-# Leaves in $OCSP what judges need: bundle.pem, issuing.pem, root-crl.pem, and a cert.pem (leaf, then issuing) each in good/ and
-# revoked/, whose key counts as compromised. $OCSP_URL is where it answers, $issuer its process.
-export OCSP=$work/ocsp OCSP_URL=
+# Leaves in $OCSP what judges need: bundle.pem, issuing.pem, root-crl.pem, a cert.pem (leaf, then issuing) each in good/ and
+# revoked/, whose key counts as compromised, and a service's cert.pem and key.pem in follower/. $OCSP_URL and $ISSUER_URL are
+# where it answers, $issuer its process.
+export OCSP=$work/ocsp OCSP_URL= ISSUER_URL=
 issuer=
 
 start_issuer() {
@@ -18,6 +19,11 @@ start_issuer() {
     issuer=$!
     grep -qm 1 "^ready" < <(timeout 60 tail -n +1 -F --pid="$issuer" serve.out 2>/dev/null) || { cat serve.out; return 1; }
     OCSP_URL=$(sed -n 's,.*status.*\(http:[^ ]*\).*,\1,p' serve.out)/ocsp
+    ISSUER_URL=https://localhost:$(sed -n 's,.*api.*https://[^ ]*:\([0-9]*\).*,\1,p' serve.out | head -n 1)
+    mkdir follower
+    "$program" services create follower --owner team-test --system follower --join >follower.out
+    CHANCERY_STATE_DIR=$OCSP/state-follower CHANCERY_JOIN=$(grep -o "https://[^']*" follower.out) "$program" run -- \
+        sh -c 'cp "$CHANCERY_CERT" follower/cert.pem && cp "$CHANCERY_KEY" follower/key.pem' 2>follower.run
     for whose in good revoked; do
         "$program" agents create "$whose-bot" --owner team-test --scope tools/call:crm/get_customer --join >"$whose.out"
         join=$(grep -o "https://[^']*" "$whose.out")

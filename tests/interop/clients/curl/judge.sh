@@ -42,3 +42,27 @@ refuses foreign "unable to get local issuer" fetch "$FOLDER" good crm.localhost 
 serve "$OWN" service
 refuses "CRLs lapsed" "CRL has expired" fetch "$OWN" good crm.localhost --crlfile "$OWN/lapsed.pem"
 accepts widest fetch "$OWN" widest crm.localhost --crlfile "$OWN/crl.pem"
+
+# The feed never ends: curl reads for some seconds and says 28. It is heard while nothing happens, and resumed where it was.
+feed() { # HTTP QUERY WANTED UNWANTED OPTION…: events by their names, in order, of those that may come once
+    local version=$1 query=$2 wanted=$3 unwanted=$4 ended=0
+    shift 4
+    curl -sS -N "--$version" --max-time 4 --noproxy '*' -D head -o events --cacert "$OCSP/bundle.pem" \
+        --cert "$OCSP/follower/cert.pem" --key "$OCSP/follower/key.pem" "$@" "$ISSUER_URL/v1/feed$query" || ended=$?
+    [ "$ended" -eq 28 ] || { echo "it ended by $ended"; return 1; }
+    head -n 1 head
+    grep -qi "^HTTP/${version#http}[. 0]*200" head || return 1
+    grep -qi '^content-type: text/event-stream' head || { cat head; return 1; }
+    [ "$(grep -c '^event: head$' events)" -ge 2 ] || { cat events; return 1; }
+    for name in $wanted; do grep -q "^event: $name\$" events || { echo "no $name"; cat events; return 1; }; done
+    for name in $unwanted; do ! grep -q "^event: $name\$" events || { echo "a $name"; cat events; return 1; }; done
+    echo "$(grep -c '^event: ' events) events: $(sed -n 's/^event: //p' events | head -n 5 | tr '\n' ' '), $(head -n 1 head)"
+}
+for version in http2 http1.1; do
+    accepts "feed, $version" feed "$version" "" "head-key snapshot entry bundle" ""
+    accepts "feed, $version, resumed" feed "$version" "?epoch=1&after=0" "head-key entry bundle" snapshot
+    accepts "feed, $version, no news" feed "$version" "?epoch=1&after=1" "head-key bundle" "snapshot entry"
+    accepts "feed, $version, by event id" feed "$version" "" "head-key bundle" "snapshot entry" -H "Last-Event-ID: 1.1"
+    refuses "feed, $version, nobody" "401" curl -sS "--$version" --max-time 4 --noproxy '*' -w '%{http_code}' --fail \
+        --cacert "$OCSP/bundle.pem" "$ISSUER_URL/v1/feed"
+done
