@@ -25,6 +25,7 @@ mod program;
 mod renewal;
 mod revocation;
 mod rotation;
+mod secrets;
 mod shown;
 mod stopping;
 mod taught;

@@ -54,7 +54,17 @@ impl Issuer {
 
     /// On what is in the folder, if anything is.
     pub(crate) fn start_in(folder: Scratch, api: &str) -> Self {
+        Self::serve(folder, api, chancery())
+    }
+
+    /// Says all that there is to say, of every crate.
+    pub(crate) fn start_talkative() -> Self {
         let mut serve = chancery();
+        serve.env("RUST_LOG", "trace");
+        Self::serve(Scratch::new(), "127.0.0.1:0", serve)
+    }
+
+    fn serve(folder: Scratch, api: &str, mut serve: Command) -> Self {
         serve.args(["serve", "--dev", "--keep", "--api", api, "--status", "127.0.0.1:0"]).current_dir(folder.path());
         let mut serving = Running::start(&mut serve);
         let api = serving.say_until(|line| line.trim_start().starts_with("api "));
@@ -75,6 +85,14 @@ impl Issuer {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.serving.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Ends it; all that it said, and its folder.
+    pub(crate) fn stop(self) -> (String, Scratch) {
+        let Self { folder, serving, .. } = self;
+        serving.send(Signal::TERM);
+        let (_, out, err) = serving.ended();
+        (out + &err, folder)
     }
 
     /// Kills it, so that nothing of it runs on; the folder stays.
