@@ -6,6 +6,7 @@
 import json
 import os
 import ssl
+import sys
 import urllib.error
 import urllib.request
 
@@ -27,6 +28,9 @@ def call(method: str, path: str) -> None:
         for label in ("needs", "holds", "fix"):
             for line in problem.get(label, []):
                 print(f"    {label:<5}  {line}")
+    except (urllib.error.URLError, ssl.SSLError) as cut:
+        # Whoever is stopped is refused before any request is read, by an alert of TLS.
+        sys.exit(f"bot: {method} {path:<14} refused: {getattr(cut, 'reason', cut)}")
 
 
 call("GET", "/customers/42")

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use chancery_api::{
-    Admin, Agent, ApiToken, AuthorityView, CertificateView, Denial, Denials, Instance, JoinToken, LogRecord,
-    RevocationStanding, RevocationsAnswer, RevocationsRequest, Service,
+    Admin, Agent, ApiToken, AuthorityView, CertificateView, Denial, Denials, Instance, InstanceState, JoinToken,
+    LogRecord, RevocationStanding, RevocationsAnswer, RevocationsRequest, Service,
 };
 use chancery_identity::{Actor, Effect, KeyId, Name, RequestId, Serial, Target};
 use chancery_tlog::{Decision, Facts, Record as Logged};
@@ -167,8 +167,13 @@ async fn show_instance(
         }
     }
     context.output.record(&answer.body, instance, Some(&text));
-    hint(context, "stop this one", &format!("chancery suspend instance:{id}"));
-    hint(context, "stop all", &format!("chancery suspend agent:{}", instance.agent));
+    match (instance.state, instance.revocation_id) {
+        (InstanceState::Held, Some(entry)) => hint(context, "undo", &format!("chancery resume {entry}")),
+        _ => {
+            hint(context, "stop this one", &format!("chancery suspend instance:{id}"));
+            hint(context, "stop all", &format!("chancery suspend agent:{}", instance.agent));
+        }
+    }
     Ok(Exit::Done)
 }
 
