@@ -425,8 +425,8 @@ async fn under_an_external_root_the_feed_is_heard_and_its_keys_follow_each_other
     follower.announced(2).await;
     assert_eq!(follower.signer().await, first);
     issuer.forward(25 * 3600).await;
-    let second = follower.signer().await;
-    assert_ne!(first, second);
+    // Heads that were signed before then are heard first.
+    while follower.signer().await == first {}
     let warned = issuer.client(None).get::<Value>("/readyz").await.unwrap().body["warnings"].to_string();
     assert!(!warned.contains("signs heads"), "{warned}");
 }
