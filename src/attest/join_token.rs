@@ -1,9 +1,10 @@
 //! `join_token`: a secret made for one record. Bearer, so it is short-lived, counted, and hashed at rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use chancery_api::{JoinTokenEvidence, Method};
+use chancery_api::{JoinToken, JoinTokenEvidence, Method};
 use chancery_identity::Attestation;
 
 use crate::refusal::{Code, Refusal};
@@ -13,7 +14,30 @@ use super::binding::sha256;
 use super::{Attested, Attestor, Basis, Shown};
 
 pub(super) struct JoinTokens {
-    pub(super) store: Store,
+    store: Store,
+    /// Those shown lately, by their digest: a fleet shows the same one again and again. That one is still there, and not spent,
+    /// is for the commit to say.
+    lately: Mutex<HashMap<[u8; 32], Arc<JoinToken>>>,
+}
+
+impl JoinTokens {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, lately: Mutex::default() }
+    }
+
+    async fn find(&self, digest: [u8; 32]) -> Result<Option<Arc<JoinToken>>, Refusal> {
+        let lately = || self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = lately().get(&digest) {
+            return Ok(Some(token.clone()));
+        }
+        let Some(token) = self.store.join_token_by_secret(&digest).await?.map(Arc::new) else { return Ok(None) };
+        let mut lately = lately();
+        if lately.len() >= LATELY {
+            lately.clear();
+        }
+        lately.insert(digest, token.clone());
+        Ok(Some(token))
+    }
 }
 
 impl Attestor for JoinTokens {
@@ -21,7 +45,7 @@ impl Attestor for JoinTokens {
 
     async fn attest(&self, evidence: &JoinTokenEvidence, shown: &Shown<'_>) -> Result<Attested, Refusal> {
         let digest = sha256(evidence.token.bytes());
-        let found = self.store.join_token_by_secret(&digest).await?;
+        let found = self.find(digest).await?;
         // A wrong secret learns nothing else.
         let token = found.ok_or_else(|| Refusal::new(Code::UnknownToken, "unknown token"))?;
         if token.expires_at <= shown.now {
@@ -35,7 +59,7 @@ impl Attestor for JoinTokens {
             return Err(Refusal::new(Code::NetworkRefused, detail).needs(&token.cidrs).holds(shown.peer));
         }
         Ok(Attested {
-            subject: token.subject,
+            subject: token.subject.clone(),
             attestation: Attestation { method: Method::JoinToken.as_str().into(), digest, at: shown.now },
             selectors: BTreeSet::new(),
             basis: Basis::First {
@@ -46,6 +70,9 @@ impl Attestor for JoinTokens {
         })
     }
 }
+
+/// Join tokens that are remembered.
+const LATELY: usize = 1024;
 
 /// Whether a network in CIDR form holds the address. A form that cannot be read holds nothing.
 pub(crate) fn contains(network: &str, address: IpAddr) -> bool {

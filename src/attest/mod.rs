@@ -92,7 +92,7 @@ impl Attestors {
         Self {
             store: store.clone(),
             challenges: Challenges::new(nonce_key),
-            join_token: join_token::JoinTokens { store: store.clone() },
+            join_token: join_token::JoinTokens::new(store.clone()),
             x509pop: X509pop { trust_domain: trust_domain.clone(), roots: x509pop_roots, max_session: ttl.max_session },
             rejoin: rejoin::Rejoin {
                 trust_domain: trust_domain.clone(),

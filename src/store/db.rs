@@ -19,7 +19,7 @@ use sqlx::{Arguments, AssertSqlSafe, Pool, Postgres, Row as _, SqlSafeStr, SqlSt
 #[derive(Clone, Debug)]
 pub(super) enum Db {
     /// One file; readers see the last commit while the one writer works.
-    Sqlite { read: Pool<Sqlite>, write: Pool<Sqlite>, path: PathBuf },
+    Sqlite { read: Pool<Sqlite>, write: Pool<Sqlite>, copy: Pool<Sqlite>, path: PathBuf },
     /// A server.
     Postgres { read: Pool<Postgres>, write: Pool<Postgres> },
 }
@@ -104,12 +104,13 @@ impl Db {
                 .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
             let write =
                 SqlitePoolOptions::new().acquire_timeout(ACQUIRE).max_connections(1).connect_with(writer).await?;
+            let copy = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
             let read = SqlitePoolOptions::new()
                 .acquire_timeout(ACQUIRE)
                 .max_connections(READERS)
                 .connect_with(options.read_only(true))
                 .await?;
-            Ok(Self::Sqlite { read, write, path })
+            Ok(Self::Sqlite { read, write, copy, path })
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let options = PgConnectOptions::from_str(url)?.statement_cache_capacity(STATEMENTS);
             let write =
@@ -231,6 +232,15 @@ impl Db {
         }
     }
 
+    /// Copies what SQLite's log has more than its file into the file, beside whoever reads and writes. Whoever commits does so
+    /// too once the log is long, and waits for the disk meanwhile: little is left to do then.
+    pub(super) async fn copy_log(&self) -> Result<(), DbError> {
+        if let Self::Sqlite { copy, .. } = self {
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(copy).await?;
+        }
+        Ok(())
+    }
+
     /// Copies a file's contents, as of the last commit, into a new one; `false` where the database is no file.
     pub(super) async fn copy_to(&self, file: &Path) -> Result<bool, DbError> {
         let Self::Sqlite { write, .. } = self else { return Ok(false) };
@@ -253,6 +263,9 @@ impl Db {
 
     /// Ends all connections; what they were doing is finished first.
     pub(super) async fn close(&self) {
+        if let Self::Sqlite { copy, .. } = self {
+            copy.close().await;
+        }
         either!(self, Self::{ { read, write, .. } } => {
             read.close().await;
             write.close().await;

@@ -68,7 +68,9 @@ pub enum Stopped {
 impl Writer {
     /// Works until nobody can ask any more, or it may not write any more. What waits is answered either way.
     pub(super) async fn run(mut self) -> Stopped {
+        let copying = tokio::spawn(copy_log(self.db.clone(), self.state.clone()));
         let stopped = self.work().await;
+        copying.abort();
         self.jobs.close();
         while let Some(mut job) = self.jobs.recv().await {
             job.fail(&CommitError::NotWriting);
@@ -225,6 +227,22 @@ impl Writer {
     }
 }
 
+/// Keeps the database's log short beside the writer.
+async fn copy_log(db: Db, state: Arc<State>) {
+    let mut ticks = interval_at(Instant::now() + COPY, COPY);
+    let mut copied = state.position();
+    loop {
+        ticks.tick().await;
+        let position = state.position();
+        if position != copied {
+            match db.copy_log().await {
+                Ok(()) => copied = position,
+                Err(error) => tracing::warn!(%error, "the database's log was not copied into its file; the writer will"),
+            }
+        }
+    }
+}
+
 /// Why a transaction did not come about.
 enum Failure {
     /// Before its commit: nothing of it is there.
@@ -310,5 +328,7 @@ impl<D: Decision> Job for Pending<D> {
 
 /// Decisions in one transaction.
 const BATCH: usize = 256;
+/// How often the log is copied into the file.
+const COPY: std::time::Duration = std::time::Duration::from_millis(200);
 /// How long a database that failed at a commit is given to say whether it is done.
 const ASK: std::time::Duration = std::time::Duration::from_secs(5);

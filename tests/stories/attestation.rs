@@ -58,6 +58,19 @@ async fn wrong_and_expired_tokens_are_refused_and_leave_nothing() {
 }
 
 #[tokio::test]
+async fn a_deleted_token_is_unknown_however_often_it_was_shown_before() {
+    let issuer = Issuer::start().await;
+    issuer.agent("invoice-bot", &[READ]).await;
+    let token = issuer.token("invoice-bot", 5).await;
+    issuer.attest(&token, Key::draw()).await.unwrap();
+    let listed = issuer.admin.get::<Value>("/v1/admin/join-tokens").await.unwrap().body;
+    let id = listed["data"][0]["id"].as_str().unwrap();
+    issuer.admin.delete(&format!("/v1/admin/join-tokens/{id}")).await.unwrap();
+    let refused = issuer.attest(&token, Key::draw()).await.err().unwrap();
+    assert_eq!((refused.code.as_str(), refused.status), ("unknown-token", 401));
+}
+
+#[tokio::test]
 async fn a_request_gives_a_key_and_nothing_else() {
     let issuer = Issuer::start().await;
     issuer.agent("invoice-bot", &[READ]).await;
