@@ -237,7 +237,9 @@ async fn copy_log(db: Db, state: Arc<State>) {
         if position != copied {
             match db.copy_log().await {
                 Ok(()) => copied = position,
-                Err(error) => tracing::warn!(%error, "the database's log was not copied into its file; the writer will"),
+                Err(error) => {
+                    tracing::warn!(%error, "the database's log was not copied into its file; the writer will")
+                }
             }
         }
     }
