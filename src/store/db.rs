@@ -608,7 +608,7 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 /// Reading connections.
 const READERS: u32 = 8;
 /// Prepared statements kept by a connection.
-const STATEMENTS: usize = 256;
+const STATEMENTS: usize = 512;
 /// Rows that SQLite's thread may be ahead of whoever reads them.
 const ROWS: usize = 1024;
 /// What the writing connection keeps of the file in memory, in KiB; SQLite writes it with a minus.
