@@ -44,7 +44,7 @@ impl Watch {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::here)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::here)?;
         tokio::select! {
-            ended = self.watch(context) => ended,
+            ended = Box::pin(self.watch(context)) => ended,
             _ = terminate.recv() => Ok(Exit::Done),
             _ = interrupt.recv() => Ok(Exit::Done),
         }

@@ -105,6 +105,24 @@ fn nothing_counts_until_a_head_reaches_it() {
 }
 
 #[test]
+fn acknowledgements_wait_as_long_as_the_issuer_asks_for() {
+    let ms = Duration::from_millis;
+    let pace =
+        |after: u32, within: u32| format!("event: pace\ndata: {{\"after_ms\":{after},\"within_ms\":{within}}}\n\n");
+    let mut bench = Bench::with_three();
+    assert_eq!(bench.feed.acknowledge_in(u32::MAX), Duration::ZERO);
+    bench.push(&pace(100, 300)).unwrap();
+    let waits = [0, 1 << 31, u32::MAX].map(|random| bench.feed.acknowledge_in(random));
+    assert_eq!(waits, [ms(100), ms(250), ms(399)]);
+    // No issuer keeps them back for long, and what one connection asked for is over with it.
+    bench.push(&pace(u32::MAX, u32::MAX)).unwrap();
+    assert_eq!(bench.feed.acknowledge_in(u32::MAX), ms(2000));
+    bench.push_anew(&bench.sent.resumed(3)).unwrap();
+    assert_eq!(bench.feed.acknowledge_in(u32::MAX), Duration::ZERO);
+    assert!(matches!(bench.push("event: pace\ndata: soon\n\n"), Err(FeedRefused::Event { .. })));
+}
+
+#[test]
 fn one_signer_counts() {
     let ca = TestCa::new("example.org");
     let feed = TestFeed::new(&ca);

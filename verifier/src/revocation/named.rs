@@ -161,7 +161,7 @@ impl Named {
         fn table<K, V>(map: &HashMap<K, V>) -> usize {
             (map.capacity() * 8 / 7).next_power_of_two() * (size_of::<(K, V)>() + 1)
         }
-        // Names and ids of tasks are on the heap, less what says of which kind they are.
+        // Names and ids of tasks are on the heap; the few bytes of their kind, which are not, are counted too.
         let text = |target: &Target| target.to_string().len();
         let marks = |marks: &Vec<Mark>| marks.capacity() * size_of::<Mark>();
         table(&self.by_target)
