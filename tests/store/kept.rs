@@ -7,9 +7,10 @@ use chancery::store::{
     CreateJoinToken, CrlPublished, Issue, Put, PutAuthority, Query, Resume, RevocationQuery, SHA256,
 };
 use chancery_api::{Admin, Agent, AuthorityKind, Service, State};
-use chancery_ca::CrlNumber;
-use chancery_identity::{Effect, Target};
-use chancery_tlog::Frontier;
+use chancery_ca::local::CRYPTO;
+use chancery_ca::{AuthorityCertificate, CrlNumber, HeadKeyCertificate};
+use chancery_identity::{Effect, Leaf, Target};
+use chancery_tlog::{Chained, Frontier};
 
 use crate::sequence::revoke;
 use crate::world::{Key, Kind, World, admin_record, by, name, service, spent};
@@ -51,6 +52,71 @@ async fn version_0_1_opens() {
     world.clock.advance(Duration::from_secs(60));
     let issue = world.plan(&agent, &Key::new()).await.issue();
     assert_eq!(world.store.commit(issue).await.unwrap().log_index(), 19);
+}
+
+/// What `tests/data/make.sh` had the program do: sealed authorities of two generations, a key that signs heads, who was
+/// issued to and renewed, what was stopped and resumed, and a service that heard of it.
+#[tokio::test]
+async fn version_0_2_opens() {
+    let world = World::on_copy(&folder().join("0.2.db")).await;
+    let state = world.store.state();
+    let of = |agent| state.record::<Agent>(&name(agent)).unwrap();
+    assert_eq!((of("invoice-bot").state, of("invoice-bot").revision), (State::Active, 2));
+    assert_eq!((of("held-bot").state, of("old-bot").state), (State::Suspended, State::Retired));
+    assert_eq!(state.record::<Admin>(&name("ana")).unwrap().access.len(), 2);
+    assert_eq!(state.service_of(&"crm".parse().unwrap()), Some(name("crm")));
+
+    let authorities = state.authorities();
+    let root = authorities.iter().find(|one| one.kind == AuthorityKind::Root).unwrap();
+    let root = AuthorityCertificate::read(root.certificate.clone()).unwrap();
+    assert_eq!(authorities.len(), 3);
+    for authority in &authorities {
+        let certificate = AuthorityCertificate::read(authority.certificate.clone()).unwrap();
+        assert!(certificate.signed_by(&root, CRYPTO) && authority.sealed_key.is_some());
+        assert!(authority.crl_number.is_some() && authority.crl.is_some());
+    }
+    let head_keys = world.store.head_keys().await.unwrap();
+    let [head_key] = &*head_keys else { panic!("{} keys that sign heads", head_keys.len()) };
+    let certificate = HeadKeyCertificate::read(head_key.certificate.clone()).unwrap();
+    assert!(certificate.signed_by(&root, CRYPTO) && certificate.key_id(CRYPTO) == head_key.key_id);
+
+    // The log is the head's, and so is the chain of what the feed said.
+    let size = state.position().log_size;
+    let entries = world.store.log_from(0, 1000).await.unwrap();
+    assert_eq!(entries.len() as u64, size);
+    let mut frontier = Frontier::empty();
+    for entry in &entries {
+        let inner = entry.entry.as_ref().unwrap();
+        assert!(inner.record().is_ok());
+        assert_eq!(inner.commitment(SHA256), entry.commitment);
+        frontier.append(SHA256, entry.commitment.leaf_hash(SHA256));
+    }
+    assert_eq!(world.store.tree().await.unwrap(), frontier.tree(SHA256));
+    let lines = world.store.feed_lines(0, 6, 100).await.unwrap();
+    let chain = lines.iter().fold(Chained::start(0), |chain, line| chain.then(SHA256, line.line.as_bytes()));
+    assert_eq!(world.store.standing().await.unwrap().unwrap().revocation, chain);
+
+    let certificates = world.store.certificates(&Query::default(), 100).await.unwrap();
+    assert!(
+        certificates
+            .iter()
+            .all(|held| Leaf::read(&held.der).is_ok_and(|leaf| leaf.into_certificate() == held.certificate))
+    );
+    let issued_to =
+        |wanted: &str| certificates.iter().filter(|held| held.certificate.spiffe_id.as_str().contains(wanted)).count();
+    assert_eq!(["/agent/invoice-bot/", "/agent/held-bot/", "/agent/old-bot/", "/service/crm"].map(issued_to), [1; 4]);
+    let effects: Vec<_> = state.in_force_after(0).iter().map(|entry| (entry.n, entry.effect)).collect();
+    assert_eq!(effects, [(3, Effect::Suspend), (4, Effect::Retire), (5, Effect::Forbid), (6, Effect::Revoke)]);
+    assert_eq!(world.store.revocations(&RevocationQuery::default(), 100).await.unwrap().len(), 5);
+    let used: u32 = world.store.join_tokens(None, 10).await.unwrap().iter().map(|token| token.used).sum();
+    assert_eq!((used, world.store.api_tokens(None, 10).await.unwrap().len()), (4, 1));
+    assert_eq!(
+        world.store.verifiers().await.unwrap().into_iter().map(|(_, name)| name).collect::<Vec<_>>(),
+        [name("crm")]
+    );
+
+    // It goes on.
+    assert_eq!(world.store.commit(crate::log::deny()).await.unwrap().log_index(), size);
 }
 
 /// Writes what the next version shall open; by hand, once a version.
