@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use chancery_ca::local::LocalSigner;
 use chancery_ca::{CertId, Responder};
-use chancery_identity::Timestamp;
+use chancery_identity::{KeyId, Timestamp};
 use tokio::sync::Mutex;
 
 use super::{Authorities, Issuing, OpenError};
@@ -54,6 +54,16 @@ impl Responders {
     /// All of them.
     pub fn all(&self) -> Arc<Vec<Arc<Responder>>> {
         self.present.load_full()
+    }
+
+    /// An issuing authority that signs, or signed before, and for whose certificates nobody answers now.
+    pub fn missing(&self) -> Option<KeyId> {
+        let (now, present) = (self.clock.now(), self.present.load());
+        let in_time = |one: &Responder| one.certified_at() <= now + chancery_ca::BACKDATING && one.not_after() > now;
+        let answered = |key_id| present.iter().any(|one| one.authority() == key_id && in_time(one));
+        let all = self.authorities.all_issuing();
+        let mut signed = all.iter().filter(|one| one.signs_from() <= now && one.certificate().not_after() > now);
+        signed.find(|one| !answered(one.key_id())).map(|one| one.key_id())
     }
 
     /// Certifies anew in time, and whom a new authority needs at once, for as long as the service runs.

@@ -20,7 +20,7 @@ use super::log::Database;
 use super::{Context, Exit, Failure};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::revocation::{KeptHead, open_head};
+use crate::revocation::{Kept, KeptHead, open_head};
 use crate::store::{Cause, NewEpoch, SHA256, Store};
 
 /// How long an issuer that stops is waited for.
@@ -38,8 +38,9 @@ pub(crate) struct Restore {
     /// The head that was kept outside the database; without it the one in the data folder.
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
-    /// What was read from a feed, from its beginning: what it holds up is entered again. May be said more than once.
-    #[arg(long, value_name = "FILE")]
+    /// Where entries that the database lacks may be found: a verifier's state folder (chancery run, sidecar, authz serve, or a
+    /// service), or a file with what was read from a feed, from its beginning. May be said more than once; the newest counts.
+    #[arg(long, value_name = "PATH")]
     import: Vec<PathBuf>,
 }
 
@@ -61,19 +62,21 @@ impl Restore {
         let root = AuthorityCertificate::read(root.certificate.clone()).map_err(Failure::here)?;
 
         let mut told = KeptHead::at(head.clone()).read(root.trust_domain(), root.der()).map_err(Failure::here)?;
-        let mut import = BTreeMap::new();
-        for file in &self.import {
-            let text =
-                std::fs::read_to_string(file).map_err(|error| Failure::here(format!("{}: {error}", file.display())))?;
-            let capture = Capture::read(&text, root.trust_domain(), root.der())
-                .map_err(|why| Failure::here(format!("{}: {why}", file.display())))?;
-            if told.as_ref().is_none_or(|told| told.is_behind(&capture.head)) {
-                told = Some(capture.head);
+        let mut import: Option<Capture> = None;
+        for path in &self.import {
+            let capture = Capture::read(path, root.trust_domain(), root.der())
+                .map_err(|why| Failure::here(format!("{}: {why}", path.display())))?;
+            if told.as_ref().is_none_or(|told| told.head.is_behind(&capture.told.head)) {
+                told = Some(capture.told.clone());
             }
-            import.extend(capture.in_force.into_iter().map(|entry| (entry.n, entry)));
+            // All tell of one sequence: whoever heard of it later knows what was resumed since.
+            if import.as_ref().is_none_or(|best| best.told.head.is_behind(&capture.told.head)) {
+                import = Some(capture);
+            }
         }
+        let import = import.map(|capture| capture.in_force).unwrap_or_default();
         let why = match &told {
-            Some(told) => match store.lost(told).await.map_err(Failure::here)? {
+            Some(told) => match store.lost(&told.head).await.map_err(Failure::here)? {
                 Some(why) => why.to_string(),
                 None => {
                     return Err(Failure::here("the database has all that the kept head tells of")
@@ -84,10 +87,13 @@ impl Restore {
         };
         let position = store.state().position();
         let tree = store.tree().await.map_err(Failure::here)?;
-        let kept = told
-            .map_or(LastHead { epoch: position.epoch, n: position.n, root: tree.root, size: tree.size }, |told| {
+        let kept = told.as_ref().map_or(
+            LastHead { epoch: position.epoch, n: position.n, root: tree.root, size: tree.size },
+            |told| {
+                let told = &told.head;
                 LastHead { epoch: told.epoch, n: told.revocation.n, root: told.tree.root, size: told.tree.size }
-            });
+            },
+        );
         let plan = format!(
             "{why}\n  a new epoch begins: a new log, new issuing authorities; every certificate, join token and API token is \
              void\n  {} entries of the files given are entered again where the database lacks them",
@@ -103,7 +109,13 @@ impl Restore {
         let writing = writing
             .map_err(|_| Failure::here("an issuer runs on this database").fix("stop it first"))?
             .map_err(Failure::here)?;
-        let decision = NewEpoch { cause: Cause::ISSUER, kept, import: import.into_values().collect() };
+        let decision = NewEpoch { cause: Cause::ISSUER, kept, import };
+        // Before the new epoch's heads take its place.
+        let folder = head.parent().unwrap_or(Path::new("."));
+        if let Some(told) = &told {
+            let kept = KeptHead::of_epoch(folder, told.head.epoch);
+            kept.write(&told.note, std::iter::once(told.certificates.as_str())).map_err(Failure::here)?;
+        }
         let restarted = store.commit(decision).await.map_err(Failure::here)?.into_reply();
         writing.stop().await;
         let words = format!(
@@ -125,18 +137,59 @@ impl Restore {
     }
 }
 
-/// What was read from a feed, verified up to its last head.
+/// What somebody heard of a feed, verified up to its last head.
 #[derive(Debug)]
 struct Capture {
-    head: Head,
+    told: Kept,
     /// Those that hold something up.
     in_force: Vec<Revocation>,
 }
 
 impl Capture {
+    fn read(path: &Path, trust_domain: &TrustDomain, root: &[u8]) -> Result<Self, String> {
+        if path.is_dir() {
+            return Self::saved(path, trust_domain, root);
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        Self::events(&text, trust_domain, root)
+    }
+
+    /// Reads what a verifier saved in its state folder. Lines beyond its head do not count.
+    fn saved(folder: &Path, trust_domain: &TrustDomain, root: &[u8]) -> Result<Self, String> {
+        let kept =
+            KeptHead::at(folder.join("feed-head")).read(trust_domain, root).map_err(|error| error.to_string())?;
+        let told = kept.ok_or("it has no feed-head: no verifier's state folder, or one that heard no feed")?;
+        let head = &told.head;
+        let text =
+            std::fs::read_to_string(folder.join("feed-entries")).map_err(|error| format!("feed-entries: {error}"))?;
+        let (first, rest) = text.split_once('\n').ok_or("feed-entries does not say where it begins")?;
+        let Begin { epoch, floor, standing } =
+            serde_json::from_str(first).map_err(|error| format!("feed-entries: {error}"))?;
+        let (floor, standing) = (floor.read()?, standing.read()?);
+        if epoch != head.epoch.to_string() {
+            return Err(format!("feed-entries is of epoch {epoch}, feed-head of epoch {}", head.epoch));
+        }
+        let mut lines: Vec<String> = rest.lines().map(str::to_owned).collect();
+        let stand = usize::try_from(standing.n).unwrap_or(usize::MAX);
+        let above = usize::try_from(head.revocation.n.saturating_sub(floor.n)).unwrap_or(usize::MAX);
+        lines.truncate(stand.saturating_add(above));
+        let chain = |from, lines: &[String]| {
+            lines.iter().fold(from, |chain: Chained, line| chain.then(SHA256, line.as_bytes()))
+        };
+        let (below, above) = lines.split_at_checked(stand).ok_or("feed-entries ends too early")?;
+        // What stands below the floor: as the file began, and where the floor has not moved since, as the head says.
+        if chain(Chained::start(0), below) != standing || (floor.n == head.floor.n && standing != head.standing) {
+            return Err("the entries that stand below the floor are not those of the head".into());
+        }
+        if chain(floor, above) != head.revocation {
+            return Err("an entry is missing or changed: the lines do not lead to the head".into());
+        }
+        Ok(Self { in_force: in_force(&lines, head.revocation.n)?, told })
+    }
+
     /// Reads server-sent events from a `snapshot` on. What no head reaches does not count.
-    fn read(text: &str, trust_domain: &TrustDomain, root: &[u8]) -> Result<Self, String> {
-        let (mut keys, mut begun) = (Vec::new(), None);
+    fn events(text: &str, trust_domain: &TrustDomain, root: &[u8]) -> Result<Self, String> {
+        let (mut keys, mut certificates, mut begun) = (Vec::new(), String::new(), None);
         let (mut lines, mut counted) = (Vec::new(), None);
         for event in text.split("\n\n") {
             let field = |name: &'static str| event.lines().filter_map(move |line| line.strip_prefix(name));
@@ -145,6 +198,7 @@ impl Capture {
             match field("event:").next().map(str::trim) {
                 Some("head-key") => {
                     keys.push(CertificateDer::from_pem_slice(data().as_bytes()).map_err(|error| error.to_string())?);
+                    certificates.push_str(&format!("{}\n", data()));
                 }
                 Some("snapshot") => {
                     let snapshot: FeedSnapshot = serde_json::from_str(&data()).map_err(|error| error.to_string())?;
@@ -155,31 +209,56 @@ impl Capture {
                 Some("entry") => lines.push(data()),
                 Some("head") => {
                     let snapshot = begun.as_ref().ok_or("it does not begin with a snapshot")?;
-                    let head =
-                        open_head(&format!("{}\n", data()), &keys, trust_domain, root).map_err(|e| e.to_string())?;
-                    let (_, chain) = counted.take().map_or_else(|| begin(snapshot, &lines, &head), Ok)?;
+                    let note = format!("{}\n", data());
+                    let head = open_head(&note, &keys, trust_domain, root).map_err(|e| e.to_string())?;
+                    let chain = match counted.take() {
+                        Some((_, _, chain)) => chain,
+                        None => begin(snapshot, &lines, &head)?,
+                    };
                     let chain = go_on(chain, &lines, snapshot.standing)?;
                     if chain != head.revocation {
                         return Err("an entry is missing or changed: the lines do not lead to the head".into());
                     }
-                    counted = Some((head, chain));
+                    counted = Some((head, note, chain));
                 }
                 _ => {}
             }
         }
-        let (head, _) = counted.ok_or("it has no signed head")?;
-        Ok(Self { in_force: in_force(&lines, head.revocation.n)?, head })
+        let (head, note, _) = counted.ok_or("it has no signed head")?;
+        Ok(Self { in_force: in_force(&lines, head.revocation.n)?, told: Kept { head, note, certificates } })
+    }
+}
+
+/// The first line of `feed-entries`.
+#[derive(serde::Deserialize)]
+struct Begin {
+    epoch: String,
+    floor: Point,
+    standing: Point,
+}
+
+#[derive(serde::Deserialize)]
+struct Point {
+    n: String,
+    hash: String,
+}
+
+impl Point {
+    fn read(&self) -> Result<Chained, String> {
+        let n = self.n.parse().map_err(|_| format!("feed-entries: {:?} is no number", self.n))?;
+        let hash = self.hash.parse().map_err(|_| format!("feed-entries: {:?} is no hash", self.hash))?;
+        Ok(Chained { n, hash })
     }
 }
 
 /// The chain at the floor, where a snapshot's own entries begin; those that stand below it are held against the head.
-fn begin(snapshot: &FeedSnapshot, lines: &[String], head: &Head) -> Result<(Head, Chained), String> {
+fn begin(snapshot: &FeedSnapshot, lines: &[String], head: &Head) -> Result<Chained, String> {
     let standing = usize::try_from(snapshot.standing).unwrap_or(usize::MAX);
     let stand = lines.iter().take(standing).fold(Chained::start(0), |chain, line| chain.then(SHA256, line.as_bytes()));
     if snapshot.floor != head.floor.n || stand != head.standing {
         return Err("the entries that stand below the floor are not those of the head".into());
     }
-    Ok((head.clone(), head.floor))
+    Ok(head.floor)
 }
 
 fn go_on(chain: Chained, lines: &[String], standing: u64) -> Result<Chained, String> {

@@ -13,7 +13,8 @@ pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// Ready is what can issue and be believed: it writes, the database answers, and each authority's CRL is in its time.
+/// Ready is what can issue and be believed: it writes, the database answers, each authority's CRL is in its time, and OCSP
+/// requests are answered for each that signed.
 pub(super) async fn ready(State(app): State<App>) -> Result<Response, Refusal> {
     app.issuer.ready()?;
     let not_ready = |why: String| Refusal::new(Code::NotReady, why).after(1);
@@ -25,6 +26,9 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, Refusal> {
         if !fresh {
             return Err(not_ready(format!("authority {} has no CRL in its time", authority.key_id)));
         }
+    }
+    if let Some(key_id) = app.responders().missing() {
+        return Err(not_ready(format!("nobody answers OCSP requests for authority {key_id}")));
     }
     let position = app.store().state().position();
     let warnings = app.warnings();

@@ -25,6 +25,9 @@ use super::published::{http_date, is_unchanged};
 const MAX_AGE: Duration = Duration::from_secs(30);
 
 pub(super) async fn post(State(app): State<App>, request: Request) -> Response<Body> {
+    if has_query(&request) {
+        return refused(&app, OcspError::MalformedRequest);
+    }
     match collect(request.into_body(), BODY_LEN_MAX, BODY_TIMEOUT).await {
         Ok(body) => answered(&app, &body, &HeaderMap::new()).await,
         Err(_) => refused(&app, OcspError::MalformedRequest),
@@ -33,10 +36,15 @@ pub(super) async fn post(State(app): State<App>, request: Request) -> Response<B
 
 pub(super) async fn get(State(app): State<App>, request: Request) -> Response<Body> {
     let encoded = request.uri().path().strip_prefix("/ocsp/").unwrap_or_default();
-    match decode(encoded) {
+    match decode(encoded).filter(|_| !has_query(&request)) {
         Some(der) => answered(&app, &der, request.headers()).await,
         None => refused(&app, OcspError::MalformedRequest),
     }
+}
+
+/// RFC 6960 appendix A.1 puts all of a request in the path: what stands behind it was not asked for.
+fn has_query(request: &Request) -> bool {
+    request.uri().query().is_some_and(|query| !query.is_empty())
 }
 
 async fn answered(app: &App, request: &[u8], headers: &HeaderMap) -> Response<Body> {

@@ -33,17 +33,23 @@ pub(super) struct Route {
     pub(super) class: Class,
     /// Whether the plain listener has it too.
     pub(super) on_status: bool,
+    /// Whether the handler looks at the query, and refuses one in its own form.
+    pub(super) own_query: bool,
     pub(super) doc: Doc,
     handler: fn() -> MethodRouter<App>,
 }
 
 impl Route {
     fn new(method: Method, path: &'static str, class: Class, doc: Doc, handler: fn() -> MethodRouter<App>) -> Self {
-        Self { method, path, class, on_status: false, doc, handler }
+        Self { method, path, class, on_status: false, own_query: false, doc, handler }
     }
 
     fn also_on_status(self) -> Self {
         Self { on_status: true, ..self }
+    }
+
+    fn with_own_query(self) -> Self {
+        Self { own_query: true, ..self }
     }
 }
 
@@ -62,10 +68,14 @@ pub(super) fn routes() -> Vec<Route> {
         on_get("/.well-known/chancery", Public, doc("What the issuer says of itself").replies::<WellKnown>(200), || get(bundle::well_known)),
         on_get("/crl/{file}", Public, doc("An authority's CRL, `<key id>.crl`, DER").file("application/pkix-crl"), || get(published::crl)).also_on_status(),
         on_get("/ca/{file}", Public, doc("An authority's certificate, `<key id>.crt`, DER").file("application/pkix-cert"), || get(published::certificate)).also_on_status(),
-        on_post("/ocsp", Public, doc("Whether certificates are revoked (RFC 6960); errors are OCSP responses too").takes_file("application/ocsp-request").file("application/ocsp-response"), || post(ocsp::post)).also_on_status(),
-        on_get("/ocsp/{*request}", Public, doc("The same; the request in base64, URL-encoded").file("application/ocsp-response"), || get(ocsp::get)).also_on_status(),
+        on_post("/ocsp", Public, doc("Whether certificates are revoked (RFC 6960); errors are OCSP responses too").takes_file("application/ocsp-request").file("application/ocsp-response"), || post(ocsp::post)).also_on_status().with_own_query(),
+        on_get("/ocsp/{*request}", Public, doc("The same; the request in base64, URL-encoded").file("application/ocsp-response"), || get(ocsp::get)).also_on_status().with_own_query(),
         on_get("/log/checkpoint", Public, doc("The newest signed head: a checkpoint of the log").file("text/plain"), || get(tiles::checkpoint)),
+        on_get("/log/keys", Public, doc("The certificates of the keys that sign heads, PEM, each signed by the root").file("application/pem-certificate-chain"), || get(tiles::keys)),
         on_get("/log/tile/{*path}", Limited, doc("A tile of the log, `<L>/<N>[.p/<W>]`, or a bundle of its entries, `entries/<N>[.p/<W>]`").file("application/octet-stream"), || get(tiles::tile)),
+        on_get("/log/{epoch}/checkpoint", Public, doc("The last signed head of an epoch: a checkpoint of its log").file("text/plain"), || get(tiles::checkpoint_of)),
+        on_get("/log/{epoch}/keys", Public, doc("The certificates of the keys that signed it, PEM").file("application/pem-certificate-chain"), || get(tiles::keys_of)),
+        on_get("/log/{epoch}/tile/{*path}", Limited, doc("A tile of that log, as far as it is here").file("application/octet-stream"), || get(tiles::tile_of)),
         on_get("/problems/{code}", Public, doc("What a kind of refusal means").file("text/plain"), || get(problems::page)),
         on_get("/openapi.json", Public, doc("This document").file("application/json"), || get(openapi::serve)),
         on_get("/livez", Public, doc("Whether the process answers").file("text/plain"), || get(health::live)),
@@ -124,7 +134,8 @@ pub(super) fn routes() -> Vec<Route> {
 pub(super) fn router(app: &App, filter: impl Fn(&Route) -> bool) -> Router {
     let mut router = Router::new();
     for route in routes().into_iter().filter(filter) {
-        let gate = Gate { app: app.clone(), class: route.class, takes_query: route.doc.takes_query() };
+        let gate =
+            Gate { app: app.clone(), class: route.class, takes_query: route.own_query || route.doc.takes_query() };
         router = router.route(route.path, (route.handler)().route_layer(from_fn_with_state(gate, authorize)));
     }
     router

@@ -19,10 +19,27 @@ pub struct KeptHead {
     path: PathBuf,
 }
 
+/// What such a file holds.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "all that is in the file")]
+pub struct Kept {
+    /// The head.
+    pub head: Head,
+    /// As it was signed.
+    pub note: String,
+    /// The certificates of the keys, PEM.
+    pub certificates: String,
+}
+
 impl KeptHead {
     /// In the data folder.
     pub fn in_folder(data_dir: &Path) -> Self {
         Self { path: data_dir.join("head") }
+    }
+
+    /// The last one of an epoch that is over.
+    pub fn of_epoch(data_dir: &Path, epoch: u64) -> Self {
+        Self { path: data_dir.join(format!("head-{epoch}")) }
     }
 
     /// A file somewhere.
@@ -35,22 +52,26 @@ impl KeptHead {
         &self.path
     }
 
-    /// The head, if one was kept: verified up to the root.
+    /// What was kept, if anything was: verified up to the root.
     ///
     /// # Errors
     /// A file that cannot be read, or holds no head that a key certified by this root signed.
-    pub fn read(&self, trust_domain: &TrustDomain, root: &[u8]) -> Result<Option<Head>, KeptError> {
+    pub fn read(&self, trust_domain: &TrustDomain, root: &[u8]) -> Result<Option<Kept>, KeptError> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(KeptError::File { path: self.path.clone(), source }),
         };
         let unfit = |why: String| KeptError::Unfit { path: self.path.clone(), why };
-        let note = text.rsplit_once(CERTIFICATE_END).map_or(&*text, |(_, note)| note);
-        let certificates = CertificateDer::pem_slice_iter(text.as_bytes())
+        let (pem, note) = match text.rfind(CERTIFICATE_END) {
+            Some(at) => text.split_at(at + CERTIFICATE_END.len()),
+            None => ("", &*text),
+        };
+        let certificates = CertificateDer::pem_slice_iter(pem.as_bytes())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| unfit(error.to_string()))?;
-        open_head(note, &certificates, trust_domain, root).map(Some).map_err(|error| unfit(error.to_string()))
+        let head = open_head(note, &certificates, trust_domain, root).map_err(|error| unfit(error.to_string()))?;
+        Ok(Some(Kept { head, note: note.to_owned(), certificates: pem.to_owned() }))
     }
 
     /// Keeps a head for good, before anybody is told of it.

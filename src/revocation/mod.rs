@@ -27,7 +27,7 @@ use crate::store::{Committed, Position, Resume, Revoke, Store};
 pub use crl::{Crls, PublishError, PublishedCrl, Publisher};
 pub use feed::{After, Beat, Feed, HEARTBEAT};
 pub use head::{Herald, Silent};
-pub use kept::{KeptError, KeptHead, ShownError, open_head};
+pub use kept::{Kept, KeptError, KeptHead, ShownError, open_head};
 pub use ocsp::{Ocsp, OcspAnswer};
 pub use verifiers::{Told, Verifiers};
 

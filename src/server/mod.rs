@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::http::{self, Rates};
 use crate::issuer::{Issuer, StartError};
 use crate::refusal::Refusal;
-use crate::revocation::{KeptError, KeptHead};
+use crate::revocation::{Kept, KeptError, KeptHead};
 use crate::store::{CommitError, DbError, Forget, Purge, Stopped, Store, Writing};
 
 use own::{IssuerClock, Own};
@@ -169,7 +169,7 @@ async fn hold_against_kept_head(config: &Config, store: &Store) -> Result<(), Se
     let authorities = store.state().authorities();
     let root = authorities.iter().find(|authority| authority.kind == AuthorityKind::Root);
     let root = root.map(|root| root.certificate.clone()).unwrap_or_default();
-    if let Some(head) = KeptHead::in_folder(&config.data_dir).read(&config.trust_domain, &root)?
+    if let Some(Kept { head, .. }) = KeptHead::in_folder(&config.data_dir).read(&config.trust_domain, &root)?
         && let Some(why) = store.hold_against(&head).await?
     {
         tracing::error!(%why, "the database is rolled back: nothing is issued until `chancery db restore`");

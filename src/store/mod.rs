@@ -17,6 +17,7 @@ mod head_keys;
 mod lease;
 mod lineages;
 mod log;
+mod past;
 mod registry;
 mod revocations;
 mod rows;
@@ -57,6 +58,7 @@ pub use writer::Stopped;
 use db::Db;
 use head::Head;
 use lease::Lease;
+use past::PastLogs;
 use state::Memory;
 use writer::{Job, Pending, Writer};
 
@@ -76,6 +78,7 @@ struct Shared {
     /// Set for good once something that was told is found missing.
     rolled_back: Arc<OnceLock<RolledBack>>,
     commits: Commits,
+    past_logs: PastLogs,
 }
 
 /// The lease, as those who decide and those who read under it know it.
@@ -119,6 +122,7 @@ impl Store {
                 jobs: RwLock::default(),
                 rolled_back: Arc::default(),
                 commits: Commits::default(),
+                past_logs: PastLogs::default(),
             }),
         })
     }
@@ -444,6 +448,16 @@ impl Store {
     /// The entries of a bundle, as the log publishes them.
     pub async fn bundle(&self, bundle: Bundle) -> Result<Vec<Commitment>, DbError> {
         log::bundle(&self.shared.db, bundle).await
+    }
+
+    /// The hashes of a tile of an earlier epoch's log; `None` where that has no such tile.
+    pub async fn past_tile(&self, epoch: u64, tile: Tile) -> Result<Option<Vec<Hash>>, DbError> {
+        self.shared.past_logs.tile(&self.shared.db, epoch, tile).await
+    }
+
+    /// The entries of a bundle of an earlier epoch's log; `None` where that has no such bundle.
+    pub async fn past_bundle(&self, epoch: u64, bundle: Bundle) -> Result<Option<Vec<Commitment>>, DbError> {
+        past::bundle(&self.shared.db, epoch, bundle).await
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chancery::clock::Clock as _;
-use chancery::store::{Deny, SHA256};
-use chancery_tlog::{Action, Bundle, Facts, Frontier, Tile};
+use chancery::store::{Deny, NewEpoch, SHA256};
+use chancery_tlog::{Action, Bundle, Facts, Frontier, LastHead, Tile};
 
 use crate::world::{Key, Kind, World, by};
 
@@ -56,6 +56,35 @@ conformance! {
         assert_eq!(commitments.len(), 700 - 512);
         assert_eq!(commitments[0], entries[512].commitment);
         assert_eq!(world.store.tree().await.unwrap(), frontier.tree(SHA256));
+    }
+
+    async fn a_log_that_is_over_is_read_as_it_was(world) {
+        const ENTRIES: u64 = 700;
+        fill(&world, ENTRIES).await;
+        let tree = world.store.tree().await.unwrap();
+        let tiles = [Tile::holding(0, 300, ENTRIES).unwrap(), Tile::holding(0, 699, ENTRIES).unwrap(), Tile::holding(1, 0, ENTRIES).unwrap()];
+        let bundle = Bundle::holding(699, ENTRIES).unwrap();
+        let mut before = Vec::new();
+        for tile in tiles {
+            before.push(world.store.tile(tile).await.unwrap());
+        }
+        let entries = world.store.bundle(bundle).await.unwrap();
+        let kept = LastHead { epoch: 1, n: 0, root: tree.root, size: tree.size };
+        world.store.commit(NewEpoch { cause: by("ana"), kept, import: Vec::new() }).await.unwrap();
+        world.store.commit(deny()).await.unwrap();
+
+        for (tile, before) in tiles.into_iter().zip(before) {
+            // Twice: what was computed is kept.
+            assert_eq!(world.store.past_tile(1, tile).await.unwrap().as_ref(), Some(&before), "{tile}");
+            assert_eq!(world.store.past_tile(1, tile).await.unwrap(), Some(before), "{tile}");
+        }
+        assert_eq!(world.store.past_bundle(1, bundle).await.unwrap(), Some(entries));
+        // Nothing beyond its end, and nothing of an epoch that was not.
+        let beyond = Tile::holding(0, ENTRIES, ENTRIES + 1).unwrap();
+        assert_eq!(world.store.past_tile(1, beyond).await.unwrap(), None);
+        assert_eq!(world.store.past_tile(1, Tile::holding(1, 2, 1 << 10).unwrap()).await.unwrap(), None);
+        assert_eq!(world.store.past_tile(7, tiles[0]).await.unwrap(), None);
+        assert_eq!(world.store.past_bundle(7, bundle).await.unwrap(), None);
     }
 
     async fn the_newest_come_first_and_by_action(world) {

@@ -18,6 +18,7 @@ use sqlx::Connection as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::fixture::{Held, Issuer, Key, problem};
+use crate::taught::Service;
 
 /// A reader of the feed over HTTP/1.1 that believes nothing.
 pub(crate) struct Reader {
@@ -340,6 +341,7 @@ async fn a_restored_backup_is_found_out_and_gone_on_from_in_a_new_epoch() {
     // Nobody else is served: there is no certificate to serve by.
     assert!(tokio::net::TcpStream::connect(issuer.server.api()).await.is_err());
 
+    let told_note = std::fs::read_to_string(issuer.config().data_dir.join("head")).unwrap();
     let issuer = issuer
         .restart(async |config| {
             let capture = capture.to_str().unwrap();
@@ -374,6 +376,73 @@ async fn a_restored_backup_is_found_out_and_gone_on_from_in_a_new_epoch() {
     assert_eq!(reader.events[1], "snapshot");
     let verified = chancery(issuer.config(), &["log", "verify"]);
     assert!(verified.starts_with("the log is whole and lawful"), "{verified}");
+
+    // The log that is over is still read: its last head, and as much of it as the backup had.
+    let text = async |path: &str| String::from_utf8(issuer.raw(path).await.unwrap()).unwrap();
+    let checkpoint = text("/log/1/checkpoint").await;
+    assert!(told_note.ends_with(&checkpoint) && checkpoint.starts_with("dev.invalid/log/1\n"), "{checkpoint}");
+    assert!(told_note.starts_with(&text("/log/1/keys").await));
+    let restored = issuer.server.issuer().store().past_log_from(1, 0, 500).await.unwrap();
+    let size = restored.len();
+    let leaves: Vec<u8> =
+        restored.iter().flat_map(|entry| entry.commitment.leaf_hash(chancery::store::SHA256).0).collect();
+    assert_eq!(issuer.raw(&format!("/log/1/tile/0/000.p/{size}")).await.unwrap(), leaves);
+    assert_eq!(issuer.raw(&format!("/log/1/tile/entries/000.p/{size}")).await.unwrap().len(), size * 34);
+    for none in [&*format!("1/tile/0/000.p/{}", size + 1), "1/tile/1/000.p/1", "3/tile/0/000.p/1", "3/checkpoint"] {
+        assert!(issuer.raw(&format!("/log/{none}")).await.is_none(), "{none}");
+    }
+    // The present epoch has two names.
+    assert!(text("/log/2/checkpoint").await.starts_with("dev.invalid/log/2\n"));
+    assert_eq!(issuer.raw("/log/2/tile/0/000.p/1").await, issuer.raw("/log/tile/0/000.p/1").await);
+    assert_eq!(text("/log/2/keys").await, text("/log/keys").await);
+}
+
+#[tokio::test]
+async fn what_a_verifier_saved_brings_back_what_a_backup_lacks() {
+    let issuer = Issuer::start().await;
+    let service = Service::start(&issuer, "ledger").await;
+    let bot = issuer.joined("invoice-bot", &[]).await;
+    let backup = issuer.config().data_dir.join("backup.db");
+    chancery(issuer.config(), &["db", "backup", backup.to_str().unwrap()]);
+    let gone = issuer.revoke(json!({"targets": ["owner:team-gone"], "effect": "suspend"})).await;
+    let resume = format!("/v1/admin/revocations/{}/resume", gone.revocations[0].id);
+    issuer.admin.post::<serde_json::Value>(&resume, &json!({})).await.unwrap();
+    // Confirmed is what is saved.
+    let stop = json!({"targets": ["agent:invoice-bot"], "effect": "suspend", "wait_s": 10});
+    assert_eq!(issuer.revoke(stop).await.applied.unwrap().confirmed, 1);
+
+    let issuer = issuer
+        .restart(async |config| {
+            put_back(config, &backup);
+            std::fs::remove_file(config.data_dir.join("head")).unwrap();
+            let restore = |folder: &Path, last| {
+                let mut command = crate::program::chancery();
+                command.args(["db", "restore", "--new-epoch", "--import"]).arg(folder).arg(last);
+                let database = format!("sqlite:{}", config.data_dir.join("chancery.db").display());
+                command.args(["--database", &database, "--head"]).arg(config.data_dir.join("head"));
+                let output = command.output().unwrap();
+                String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+            };
+            // A line that is not what heads count is not believed.
+            let bent = config.data_dir.join("bent");
+            std::fs::create_dir(&bent).unwrap();
+            std::fs::copy(service.folder.join("feed-head"), bent.join("feed-head")).unwrap();
+            let entries = std::fs::read_to_string(service.folder.join("feed-entries")).unwrap();
+            assert!(entries.contains("invoice-bot"), "{entries}");
+            std::fs::write(bent.join("feed-entries"), entries.replace("invoice-bot", "another-bot")).unwrap();
+            let said = restore(&bent, "--dry-run");
+            assert!(said.contains("an entry is missing or changed"), "{said}");
+            let said = restore(&config.data_dir, "--dry-run");
+            assert!(said.contains("it has no feed-head"), "{said}");
+            let said = restore(&service.folder, "--dry-run");
+            assert!(said.contains("would restore") && said.contains("1 entries"), "{said}");
+            let said = restore(&service.folder, "--yes");
+            assert!(said.contains("epoch 2 begins above revocation 3"), "{said}");
+        })
+        .await;
+    let key = Key::draw();
+    let evidence = issuer.signed("rejoin", "invoice-bot", &bot.issued.chain_pem, &bot.key, &key).await;
+    assert_eq!(issuer.attest_by(evidence, key).await.err().unwrap().code, "suspended");
 }
 
 #[tokio::test]

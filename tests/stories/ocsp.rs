@@ -129,6 +129,14 @@ async fn what_is_no_request_is_told_so_in_an_ocsp_response() {
         assert_eq!((reply.code, reply.error()), (400, OcspResponseStatus::MalformedRequest), "{path}");
         assert_eq!((reply.kind(), reply.header("cache-control")), ("application/ocsp-response", Some("no-store")));
     }
+    // Whatever stands behind a query is no part of a request, and its refusal is an OCSP response too.
+    let reply = get(&issuer, &format!("{}?nonce=1", escaped(&good))).await;
+    assert_eq!((reply.code, reply.error()), (400, OcspResponseStatus::MalformedRequest));
+    assert_eq!(reply.kind(), "application/ocsp-response");
+    get(&issuer, &format!("{}?", escaped(&good))).await.successful();
+    let head = format!("POST /ocsp?a=b HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n", good.len());
+    let reply = ask(&issuer, &head, &good).await;
+    assert_eq!((reply.code, reply.error()), (400, OcspResponseStatus::MalformedRequest));
     for len in [0, 129] {
         let id = cert_id(&issuing(&held), SHA1, held.issued.certificate.serial);
         let reply = post(&issuer, &request(&[id], Some(&vec![1; len]))).await;
@@ -208,6 +216,7 @@ async fn responders_renew_themselves_and_outlast_what_they_answer_for() {
     while responder(&basic) == first {
         basic = post(&issuer, &plain).await.successful();
     }
+    let second = responder(&basic);
     assert!(matches!(basic.tbs_response_data.responses[0].cert_status, CertStatus::Good(_)));
     signed_by_delegate(&basic, &issuing(&held));
 
@@ -216,6 +225,14 @@ async fn responders_renew_themselves_and_outlast_what_they_answer_for() {
     let records: Vec<_> = log["data"].as_array().unwrap().iter().filter_map(|row| row["record"].as_str()).collect();
     let certified = records.iter().filter(|record| record.contains("ocsp-responder")).count();
     assert_eq!(certified, 2, "{records:?}");
+
+    // Ready is who has one in its time: after a jump beyond the end of the certificate it is not, until there is another.
+    issuer.clock.forward(25 * 3600);
+    let unready = issuer.admin.get::<Value>("/readyz").await.err().map(crate::fixture::problem);
+    assert!(unready.is_none_or(|problem| problem.code == "not-ready"));
+    while issuer.admin.get::<Value>("/readyz").await.is_err() {}
+    let plain = request(&[cert_id(&issuing(&held), SHA1, held.issued.certificate.serial)], None);
+    assert_ne!(responder(&post(&issuer, &plain).await.successful()), second);
 }
 
 #[tokio::test]
@@ -250,6 +267,10 @@ async fn certificates_of_an_older_authority_are_answered_under_it() {
     let crossed = cert_id(&issuing(&new), SHA1, old.issued.certificate.serial);
     let basic = post(&issuer, &request(&[crossed], None)).await.successful();
     assert!(matches!(basic.tbs_response_data.responses[0].cert_status, CertStatus::Unknown(_)));
+    // It goes on while anything that the older one signed is valid, whatever the publisher drops meanwhile.
+    issuer.forward(40 * 60).await;
+    assert!(status(&issuer, &old).await.is_none());
+    assert!(inner.authorities().all_issuing().iter().any(|one| one.key_id() == issuing(&old).key_id()));
     // What stops it shows under the authority that signed it.
     issuer.revoke(json!({"targets": ["agent:invoice-bot"], "effect": "retire", "reason": "key_compromise"})).await;
     assert_eq!(status(&issuer, &old).await.map(|(_, reason)| reason), Some(1));

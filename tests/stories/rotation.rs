@@ -216,4 +216,23 @@ async fn an_authority_that_is_revoked_signs_nothing_more_and_is_on_the_roots_crl
     assert!(lists(&issuer, &old.crl, &held.serial()).await);
     assert_eq!(issuer.renew(&held, Key::draw()).await.err().unwrap().code, "certificate-revoked");
     issuer.client(None).get::<Value>("/readyz").await.unwrap();
+
+    // Who has the authority's key has none of those that it certified: whoever proves to have one comes back, by the
+    // certificate that is on record. One that is not is worth nothing, whoever signed it.
+    let key = Key::draw();
+    let forged = held.issued.chain_pem.replacen('A', "B", 1);
+    let evidence = issuer.signed("rejoin", "invoice-bot", &forged, &held.key, &key).await;
+    let refused = issuer.attest_by(evidence, key.clone()).await.err().unwrap();
+    assert!(["evidence-refused", "bad-request"].contains(&&*refused.code), "{}", refused.code);
+    let evidence = issuer.signed("rejoin", "invoice-bot", &held.issued.chain_pem, &Key::draw(), &key).await;
+    assert_eq!(issuer.attest_by(evidence, key.clone()).await.err().unwrap().code, "evidence-refused");
+    let evidence = issuer.signed("rejoin", "invoice-bot", &held.issued.chain_pem, &held.key, &key).await;
+    let back = issuer.attest_by(evidence, key).await.unwrap();
+    let authority = Leaf::read(&back.chain()[0]).unwrap().into_certificate().authority;
+    assert_eq!(authority, signing(&issuer).await.key_id);
+    // What names the holder still holds.
+    issuer.revoke(json!({"targets": ["agent:invoice-bot"], "effect": "suspend"})).await;
+    let key = Key::draw();
+    let evidence = issuer.signed("rejoin", "invoice-bot", &back.issued.chain_pem, &back.key, &key).await;
+    assert_eq!(issuer.attest_by(evidence, key).await.err().unwrap().code, "suspended");
 }

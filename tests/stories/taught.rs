@@ -17,7 +17,7 @@ const LATER: Duration = Duration::from_secs(20);
 pub(crate) struct Service {
     verifier: Verifier,
     identity: Identity,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Service {

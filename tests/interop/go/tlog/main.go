@@ -2,6 +2,7 @@
 // entries, inclusion, consistency; and that none of them holds once a byte is changed.
 //
 //	go run . <folder>
+//	go run . <URL of a log that is served> <the root's certificate> <records as JSON lines> <a certificate's serial>
 package main
 
 import (
@@ -20,11 +21,15 @@ import (
 var passed, failed int
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "wanted: the folder of a published log")
+	switch len(os.Args) {
+	case 2:
+		check(log{folder: os.Args[1]})
+	case 5:
+		checkLive(os.Args[1], os.Args[2], os.Args[3], os.Args[4])
+	default:
+		fmt.Fprintln(os.Stderr, "wanted: the folder of a published log; or URL, root, records and serial")
 		os.Exit(2)
 	}
-	check(log{folder: os.Args[1]})
 	fmt.Printf("%d passed, %d failed\n", passed, failed)
 	if failed > 0 {
 		os.Exit(1)
