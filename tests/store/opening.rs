@@ -1,6 +1,7 @@
 //! Opening, migrating, and who writes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chancery::clock::SystemClock;
 use chancery::store::{CommitError, DbError, Put, Stopped, Store};
@@ -110,6 +111,24 @@ conformance! {
         assert_eq!(second.state().record::<Agent>(&name("a")).unwrap().log_index, first.log_index());
         assert_eq!(second.commit(put("b")).await.unwrap().log_index(), first.log_index() + 1);
         writing.stop().await;
+    }
+
+    // On SQLite a transaction that reads first and writes then would fail at once; on PostgreSQL it would read what is not
+    // true any more when it writes.
+    async fn a_commit_waits_for_whoever_writes_and_is_decided_by_what_that_left(world) {
+        for (number, sql) in ["UPDATE head SET at = at", "UPDATE head SET lease_fence = lease_fence + 1"].iter().enumerate() {
+            let other = world.database.hold(sql).await;
+            let mut commit = Box::pin(world.store.commit(put(&format!("agent-{number}"))));
+            let early = tokio::time::timeout(Duration::from_millis(300), &mut commit).await;
+            assert!(early.is_err(), "{sql}: it did not wait: {early:?}");
+            other.commit().await;
+            match (number, commit.await) {
+                (0, committed) => drop(committed.unwrap()),
+                (_, Err(CommitError::NotWriting)) => {}
+                (_, other) => panic!("{sql}: {other:?}"),
+            }
+        }
+        assert_eq!(world.store.state().position().log_size, 1);
     }
 
     async fn a_lost_lease_stops_the_writer(world) {

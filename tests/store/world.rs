@@ -77,6 +77,25 @@ impl Database {
         }
     }
 
+    /// Runs SQL behind the store's back, in a transaction that stays open.
+    pub async fn hold(&self, sql: &str) -> Open {
+        use sqlx::Connection as _;
+        match self.kind {
+            Kind::Sqlite => {
+                let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+                let sql = format!("BEGIN IMMEDIATE; {sql}");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+                Open::Sqlite(connection)
+            }
+            Kind::Postgres => {
+                let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+                let sql = format!("BEGIN; {sql}");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+                Open::Postgres(connection)
+            }
+        }
+    }
+
     /// Runs SQL behind the store's back.
     pub async fn tamper(&self, sql: &str) {
         match self.kind {
@@ -87,6 +106,21 @@ impl Database {
                 connection.close().await.unwrap();
             }
             Kind::Postgres => admin(&self.url, sql.to_owned()).await,
+        }
+    }
+}
+
+/// Somebody else's transaction.
+pub enum Open {
+    Sqlite(sqlx::SqliteConnection),
+    Postgres(sqlx::PgConnection),
+}
+
+impl Open {
+    pub async fn commit(self) {
+        match self {
+            Self::Sqlite(mut connection) => drop(sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap()),
+            Self::Postgres(mut connection) => drop(sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap()),
         }
     }
 }
