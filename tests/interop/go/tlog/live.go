@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,7 +43,15 @@ func checkLive(url, rootFile, rowsFile, serial string) {
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}},
 	}}
 
+	// A head is signed each second: the one that has all these records may be still to come.
+	lines := strings.Split(strings.TrimSpace(string((log{folder: "/"}).bytes(rowsFile))), "\n")
 	checkpoint := string(l.get("checkpoint"))
+	for begun := time.Now(); time.Since(begun) < 20*time.Second; checkpoint = string(l.get("checkpoint")) {
+		size, err := strconv.Atoi(strings.Split(checkpoint, "\n")[1])
+		if err != nil || size >= len(lines) {
+			break
+		}
+	}
 	origin, _, _ := strings.Cut(checkpoint, "\n")
 	var verifiers []note.Verifier
 	rest := l.get("keys")
@@ -80,7 +89,7 @@ func checkLive(url, rootFile, rowsFile, serial string) {
 	expect("live root from tiles is the checkpoint's", hash == tree.Hash)
 
 	var rows []record
-	for _, line := range strings.Split(strings.TrimSpace(string((log{folder: "/"}).bytes(rowsFile))), "\n") {
+	for _, line := range lines {
 		var row record
 		if err := json.Unmarshal([]byte(line), &row); err != nil {
 			must("record's row is read", err)
