@@ -69,7 +69,8 @@ impl Credentials for tokio::sync::watch::Receiver<Arc<Material>> {
 /// Hears what one verifier made of its material. Nothing here may wait.
 #[cfg(feature = "tokio")]
 pub trait Attached: Send + Sync + 'static {
-    /// What the feed taught is in force, and the connections that it hits are cut.
+    /// What the feed taught is in force, and the connections that it hits are cut. Of two that wait for their connections the
+    /// older one may be told last: it takes nothing back.
     fn applied(&self, applied: Applied) {
         let _ = applied;
     }
@@ -99,7 +100,8 @@ pub struct Applied {
     pub n: u64,
     /// Since when, by the verifier's clock.
     pub at: Timestamp,
-    /// Connections closed because of revocations since it was last told.
+    /// Connections closed because of revocations since it was last told; those whose servers say goodbye because of later
+    /// entries count already.
     pub closed_connections: u64,
     /// The last request let through on one of them, and the scope it needed.
     pub last_accepted: Option<(Timestamp, Scope)>,

@@ -54,8 +54,10 @@ pub struct Feed {
     saved_lines: u64,
     /// Something did not fit together: only all of it, anew, can.
     resynchronise: bool,
-    /// When this connection's entries are to be acknowledged.
+    /// When the entries that come next are to be acknowledged.
     pace: FeedPace,
+    /// When those that the newest head reached are.
+    newest_pace: FeedPace,
 }
 
 /// A head that counts, and its note.
@@ -84,6 +86,7 @@ impl Feed {
             saved_lines: 0,
             resynchronise: false,
             pace: FeedPace::default(),
+            newest_pace: FeedPace::default(),
         };
         let refused = saved.and_then(|saved| feed.load(saved, now).err());
         (feed, refused)
@@ -137,7 +140,7 @@ impl Feed {
         self.keys = HeadKeys::default();
         self.draft = None;
         self.bundle = None;
-        self.pace = FeedPace::default();
+        (self.pace, self.newest_pace) = <(FeedPace, FeedPace)>::default();
     }
 
     /// Takes bytes of the connection that came at `at`. Each head among them yields what is known from then on.
@@ -182,10 +185,10 @@ impl Feed {
         self.unsaved.as_ref().is_some_and(|unsaved| unsaved.entries != UnsavedEntries::None)
     }
 
-    /// How long to wait before entries are acknowledged: as the issuer asks for, `random` of all that there is of it, and
-    /// 2 s at most.
+    /// How long to wait before the entries that came last are acknowledged: as the issuer asked for ahead of them, `random` of
+    /// all that there is of it, and 2 s at most; not at all if it did not ask.
     pub fn acknowledge_in(&self, random: u32) -> Duration {
-        let FeedPace { after_ms, within_ms } = self.pace;
+        let FeedPace { after_ms, within_ms } = self.newest_pace;
         let within = (u64::from(within_ms) * u64::from(random)) >> 32;
         Duration::from_millis(u64::from(after_ms) + within).min(PACE_MAX)
     }
@@ -259,6 +262,10 @@ impl Feed {
         self.entries = Some(entries);
         self.newest = Some(Newest { head, note });
         self.resynchronise = false;
+        let pace = std::mem::take(&mut self.pace);
+        if draft.is_some() {
+            self.newest_pace = pace;
+        }
         self.note_unsaved(draft);
         Ok(self.tell(at, false))
     }

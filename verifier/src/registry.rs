@@ -83,6 +83,11 @@ impl Registry {
         closed
     }
 
+    /// Cuts the connections that had until then at the latest, for whoever cannot wait for the task that does.
+    pub(crate) fn cut_over(&self, at: Instant) {
+        self.shared.cut_until(at);
+    }
+
     /// The open connections by the certificate of their peer, unless more than `most` peers have some.
     pub(crate) fn by_serial(&self, most: usize) -> Option<Vec<(Serial, u32)>> {
         let mut open: HashMap<Serial, u32> = HashMap::new();

@@ -6,6 +6,8 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+#[cfg(feature = "tokio")]
+use std::time::Instant;
 
 use chancery_identity::{KeyId, Revocation, Scope, System, Timestamp, TrustDomain};
 use rustls::crypto::CryptoProvider;
@@ -178,28 +180,34 @@ impl Verifier {
         *self.follows() = Some(follows);
     }
 
-    /// Tells what is in force of what the feed taught, once all connections are closed that anything hit so far.
+    /// Tells what is in force now of what the feed taught, once all connections are closed that anything hit so far.
     #[cfg(feature = "tokio")]
     fn report(&self, attached: &Arc<dyn Attached>) {
+        // A state that is being published is in force before its connections are counted: not under this lock.
+        let renewing = self.0.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(number) = self.0.gate.state().feed().map(|known| known.number()) else { return };
+        let by = self.tally().unreported.by;
+        drop(renewing);
         let at = self.now().wall;
-        let Some(by) = self.tally().unreported.by else { return self.report_closed(&**attached, at) };
+        let Some(by) = by else { return self.report_closed(&**attached, number, at, None) };
         let (weak, attached) = (Arc::downgrade(&self.0), Arc::downgrade(attached));
         tokio::spawn(async move {
             tokio::time::sleep_until(by.into()).await;
             let (Some(inner), Some(attached)) = (weak.upgrade(), attached.upgrade()) else { return };
             let verifier = Self(inner);
-            // If others are to be closed since, whoever waits for those tells of all; and nobody tells twice.
-            let is_last = verifier.tally().unreported.by == Some(by);
-            if is_last {
-                verifier.report_closed(&*attached, at);
-            }
+            verifier.registry().cut_over(by);
+            // What was learned since, and whose connections have longer, is not for this one to tell.
+            verifier.report_closed(&*attached, number, at, Some(by));
         });
     }
 
+    /// Tells of a number, all of whose connections are closed; those that had until `over` to say goodbye among them.
     #[cfg(feature = "tokio")]
-    fn report_closed(&self, attached: &dyn Attached, at: Timestamp) {
-        let Some((epoch, n)) = self.0.gate.state().feed().map(|known| known.number()) else { return };
-        let closed = std::mem::take(&mut self.tally().unreported);
+    fn report_closed(&self, attached: &dyn Attached, (epoch, n): (u64, u64), at: Timestamp, over: Option<Instant>) {
+        let mut tally = self.tally();
+        let by = tally.unreported.by.filter(|by| Some(*by) > over);
+        let closed = std::mem::replace(&mut tally.unreported, Closed { by, ..Closed::default() });
+        drop(tally);
         attached.applied(Applied {
             epoch,
             n,

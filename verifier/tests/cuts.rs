@@ -15,6 +15,8 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "feed")]
+use std::sync::Mutex;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ use chancery_verifier::axum::serve;
 #[cfg(feature = "feed")]
 use chancery_verifier::feed::{Feed, FeedTrust};
 #[cfg(feature = "feed")]
-use chancery_verifier::{Applied, Attached, Clock, Credentials, Material, SystemClock, Verifier};
+use chancery_verifier::{Applied, Attached, Clock, Credentials, Listener, Material, Moment, SystemClock, Verifier};
 use chancery_verifier::{ListenerOptions, Rules};
 #[cfg(feature = "feed")]
 use common::provider;
@@ -41,6 +43,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
+#[cfg(feature = "feed")]
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 #[cfg(feature = "feed")]
@@ -399,43 +403,184 @@ impl Attached for Listening {
     }
 }
 
+/// A clock whose monotonic side is set ahead: a goodbye that begins then has so much longer.
+#[cfg(feature = "feed")]
+#[derive(Debug, Default)]
+struct Ahead(Mutex<Duration>);
+
+#[cfg(feature = "feed")]
+impl Ahead {
+    fn set(&self, ahead: Duration) {
+        *self.0.lock().unwrap() = ahead;
+    }
+}
+
+#[cfg(feature = "feed")]
+impl Clock for Ahead {
+    fn now(&self) -> Moment {
+        let now = SystemClock.now();
+        Moment { monotonic: now.monotonic + *self.0.lock().unwrap(), ..now }
+    }
+}
+
+/// A service that learns by a feed, and what it says to have applied.
+#[cfg(feature = "feed")]
+struct Told {
+    service: Service,
+    first: Material,
+    feed: Feed,
+    sent: TestFeed,
+    heard: mpsc::UnboundedReceiver<Applied>,
+    clock: Arc<Ahead>,
+}
+
+#[cfg(feature = "feed")]
+impl Told {
+    async fn start() -> Self {
+        let (ca, now) = (TestCa::at("example.org", SystemClock.now().wall), SystemClock.now());
+        let trust = FeedTrust {
+            trust_domain: ca.trust_domain().clone(),
+            roots: [ca.root()].into(),
+            algorithms: provider().signature_verification_algorithms,
+            sha256: TestFeed::sha256(),
+        };
+        let (mut feed, sent) = (Feed::new(trust, None, now).0, TestFeed::new(&ca));
+        let known = feed.push(sent.whole().as_bytes(), now).unwrap().pop();
+        let subject = ca.service("crm").system("crm").dns("crm.test");
+        let first = Material { feed: known, ..ca.material(&subject, &[], now) };
+        let (material, newest) = watch::channel(Arc::new(first.clone()));
+        let (applied, heard) = mpsc::unbounded_channel();
+        let clock = Arc::new(Ahead::default());
+        let verifier = Verifier::start_with(Heard { newest, applied }, provider(), clock.clone()).await.unwrap();
+        Self { service: Service { ca, subject, material, verifier }, first, feed, sent, heard, clock }
+    }
+
+    fn client(&self, agent: &str) -> Arc<ClientConfig> {
+        self.service.stock_client(Some(self.service.ca.agent(agent).scope(CUSTOMERS).issue()))
+    }
+
+    /// An open connection of this agent, whose server says goodbye.
+    async fn polite(&self, address: SocketAddr, agent: &str) -> Frames {
+        let mut client = Frames::ask(address, &self.client(agent), "/events").await;
+        while client.next().await.expect("an answer").0 != HEADERS {}
+        client
+    }
+
+    fn send(&mut self, text: &str) {
+        let known = self.feed.push(text.as_bytes(), SystemClock.now()).unwrap().pop();
+        self.service.material.send_replace(Arc::new(Material { feed: known, ..self.first.clone() }));
+    }
+
+    /// It is in force once this returns.
+    async fn tell(&mut self, text: &str) {
+        let mut changes = self.service.verifier.changes();
+        self.send(text);
+        changes.changed().await.unwrap();
+    }
+
+    fn stopping(&mut self, agent: &str) -> String {
+        let n = self.sent.add(&format!("agent:{agent}"), Effect::Suspend);
+        self.sent.since(n - 1)
+    }
+
+    /// What it says first of entries.
+    async fn applied(&mut self) -> Applied {
+        let applied = async {
+            loop {
+                let applied = self.heard.recv().await.unwrap();
+                if applied.n > 0 {
+                    break applied;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, applied).await.expect("nothing is acknowledged")
+    }
+}
+
 /// A heartbeat while a goodbye is said acknowledges nothing: the connection is open still.
 #[cfg(feature = "feed")]
 #[tokio::test]
 async fn nothing_is_acknowledged_before_its_connections_are_closed() {
-    let (ca, now) = (TestCa::at("example.org", SystemClock.now().wall), SystemClock.now());
-    let trust = FeedTrust {
-        trust_domain: ca.trust_domain().clone(),
-        roots: [ca.root()].into(),
-        algorithms: provider().signature_verification_algorithms,
-        sha256: TestFeed::sha256(),
-    };
-    let (mut feed, mut sent) = (Feed::new(trust, None, now).0, TestFeed::new(&ca));
-    let mut known = |text: String| feed.push(text.as_bytes(), SystemClock.now()).unwrap().pop();
-    let subject = ca.service("crm").system("crm").dns("crm.test");
-    let first = Material { feed: known(sent.whole()), ..ca.material(&subject, &[], now) };
-    let (material, newest) = watch::channel(Arc::new(first.clone()));
-    let (applied, mut heard) = mpsc::unbounded_channel();
-    let verifier = Verifier::start_with(Heard { newest, applied }, provider(), Arc::new(SystemClock)).await.unwrap();
-    let service = Service { ca, subject, material, verifier };
-    let (address, _events) = serving(&service).await;
-    let mut client = Frames::ask(address, &agent(&service).1, "/events").await;
-    while client.next().await.expect("an answer").0 != HEADERS {}
+    let mut told = Told::start().await;
+    let (address, _events) = serving(&told.service).await;
+    let _client = told.polite(address, "invoice-bot").await;
+    let stopping = told.stopping("invoice-bot");
+    told.tell(&stopping).await;
+    told.tell(&told.sent.head()).await;
+    let applied = told.applied().await;
+    assert_eq!((applied.n, applied.closed_connections), (1, 1));
+    assert_eq!(told.service.verifier.status().connections, 0);
+}
 
-    sent.add("agent:invoice-bot", Effect::Suspend);
-    let mut changes = service.verifier.changes();
-    for text in [sent.since(0), sent.head()] {
-        service.material.send_replace(Arc::new(Material { feed: known(text), ..first.clone() }));
-        changes.changed().await.unwrap();
+/// Goodbyes that follow each other put off no acknowledgement but their own.
+#[cfg(feature = "feed")]
+#[tokio::test]
+async fn a_later_goodbye_puts_off_no_earlier_acknowledgement() {
+    let mut told = Told::start().await;
+    let (address, _events) = serving(&told.service).await;
+    let _clients = (told.polite(address, "invoice-bot").await, told.polite(address, "other-bot").await);
+    let stopping = told.stopping("invoice-bot");
+    told.tell(&stopping).await;
+    // The one after it has far longer than this test.
+    told.clock.set(Duration::from_secs(3600));
+    let stopping = told.stopping("other-bot");
+    told.tell(&stopping).await;
+    assert_eq!(told.applied().await.n, 1);
+    // Nor does a heartbeat tell of what has not had its time; the second one is in force after the first was reported.
+    for _ in 0..2 {
+        told.tell(&told.sent.head()).await;
     }
-    let acknowledged = async {
-        loop {
-            let applied = heard.recv().await.unwrap();
-            if applied.n == 1 {
-                break applied.closed_connections;
-            }
-        }
-    };
-    assert_eq!(tokio::time::timeout(PATIENCE, acknowledged).await.unwrap(), 1);
-    assert_eq!(service.verifier.status().connections, 0);
+    assert!(told.heard.try_recv().is_err());
+}
+
+/// Wakes by telling so, and waits there until it may go on.
+#[cfg(feature = "feed")]
+struct Holding {
+    told: mpsc::UnboundedSender<()>,
+    go_on: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+#[cfg(feature = "feed")]
+impl std::task::Wake for Holding {
+    fn wake(self: Arc<Self>) {
+        let _ = self.told.send(());
+        let _ = self.go_on.lock().unwrap().recv();
+    }
+}
+
+/// Between a state and the end of its scan what waits for older connections tells of those alone.
+#[cfg(feature = "feed")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn nothing_is_acknowledged_while_its_connections_are_looked_for() {
+    let mut told = Told::start().await;
+    let (address, _events) = serving(&told.service).await;
+    let _client = told.polite(address, "invoice-bot").await;
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut listener = Listener::new(socket, &told.service.verifier, ListenerOptions::default()).unwrap();
+    let config = told.client("other-bot");
+    let other = tokio::spawn(connect_to(listener.local_addr(), config));
+    let mut accepted = listener.accept().await.unwrap();
+    let _other = other.await.unwrap();
+    let (hold, mut held) = mpsc::unbounded_channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let waker = Arc::new(Holding { told: hold, go_on: Mutex::new(may_go_on) }).into();
+    let (mut context, mut buffer) = (Context::from_waker(&waker), [0; 1]);
+    let mut buffer = ReadBuf::new(&mut buffer);
+    assert!(Pin::new(&mut accepted).poll_read(&mut context, &mut buffer).is_pending());
+
+    // The goodbye lasts until the scan for the next entry is under way.
+    told.clock.set(Duration::from_millis(500));
+    let stopping = told.stopping("invoice-bot");
+    told.tell(&stopping).await;
+    let stopping = told.stopping("other-bot");
+    told.send(&stopping);
+    held.recv().await.unwrap();
+    assert_eq!(told.applied().await.n, 1);
+    go_on.send(()).unwrap();
+    while told.applied().await.n < 2 {}
+}
+
+#[cfg(feature = "feed")]
+async fn connect_to(address: SocketAddr, config: Arc<ClientConfig>) -> TlsStream<TcpStream> {
+    connect(address, &config).await.unwrap()
 }

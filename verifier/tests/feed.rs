@@ -111,13 +111,23 @@ fn acknowledgements_wait_as_long_as_the_issuer_asks_for() {
         |after: u32, within: u32| format!("event: pace\ndata: {{\"after_ms\":{after},\"within_ms\":{within}}}\n\n");
     let mut bench = Bench::with_three();
     assert_eq!(bench.feed.acknowledge_in(u32::MAX), Duration::ZERO);
-    bench.push(&pace(100, 300)).unwrap();
-    let waits = [0, 1 << 31, u32::MAX].map(|random| bench.feed.acknowledge_in(random));
-    assert_eq!(waits, [ms(100), ms(250), ms(399)]);
+    let entry = |bench: &mut Bench, pace: &str| {
+        let n = bench.sent.add("agent:invoice-bot", Effect::Suspend);
+        bench.push(&(pace.to_owned() + &bench.sent.since(n - 1))).unwrap();
+    };
+    entry(&mut bench, &pace(100, 300));
+    let waits = |bench: &Bench| [0, 1 << 31, u32::MAX].map(|random| bench.feed.acknowledge_in(random));
+    assert_eq!(waits(&bench), [ms(100), ms(250), ms(399)]);
+    // A heartbeat that comes before anybody asks changes nothing of that.
+    bench.push(&bench.sent.head()).unwrap();
+    assert_eq!(waits(&bench), [ms(100), ms(250), ms(399)]);
+    // It was asked for those alone: once the crowd is gone, nobody waits.
+    entry(&mut bench, "");
+    assert_eq!(waits(&bench), [Duration::ZERO; 3]);
     // No issuer keeps them back for long, and what one connection asked for is over with it.
-    bench.push(&pace(u32::MAX, u32::MAX)).unwrap();
+    entry(&mut bench, &pace(u32::MAX, u32::MAX));
     assert_eq!(bench.feed.acknowledge_in(u32::MAX), ms(2000));
-    bench.push_anew(&bench.sent.resumed(3)).unwrap();
+    bench.push_anew(&bench.sent.resumed(bench.sent.n())).unwrap();
     assert_eq!(bench.feed.acknowledge_in(u32::MAX), Duration::ZERO);
     assert!(matches!(bench.push("event: pace\ndata: soon\n\n"), Err(FeedRefused::Event { .. })));
 }
