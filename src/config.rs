@@ -187,7 +187,7 @@ impl Config {
         }
         // Whoever reaches it reads how many verifiers are behind, and when keys end: not for all networks by default.
         if let Some(metrics) = self.listen.metrics {
-            if metrics.ip().is_unspecified() {
+            if metrics.ip().to_canonical().is_unspecified() {
                 let why =
                     "it is plain HTTP for whoever reaches it: name the address of one network, like 127.0.0.1:9464";
                 return Err(ConfigError::value("listen.metrics", why));

@@ -3,7 +3,6 @@
 //! What happened is counted where it happens, an atomic each time. How things stand is read when somebody asks.
 
 use std::fmt;
-use std::time::Duration;
 
 use chancery_api::KnowledgeState;
 use chancery_identity::{KeyId, Timestamp};
@@ -16,9 +15,6 @@ use prometheus_client::registry::Registry;
 
 use crate::issuer::Issuer;
 use crate::refusal::Code;
-
-/// A database that does not answer within this hides the rest from nobody.
-const ANSWER: Duration = Duration::from_secs(1);
 
 /// What happened since the process began. Clones count together.
 #[derive(Clone, Debug)]
@@ -83,14 +79,14 @@ impl Tally {
 ///
 /// # Errors
 /// None that memory has room for.
-pub(crate) async fn page(issuer: &Issuer, handshakes: Option<&Handshakes>) -> Result<String, fmt::Error> {
+pub(crate) fn page(issuer: &Issuer, handshakes: Option<&Handshakes>) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     let began = issuer.counts().began_at;
     registry.register("process_start_time_seconds", "When the process began", ConstGauge::new(seconds(began)));
     let registry_of_ours = registry.sub_registry_with_prefix("chancery");
     happened(registry_of_ours, issuer, handshakes);
     stands(registry_of_ours, issuer);
-    ends(registry_of_ours, issuer).await;
+    ends(registry_of_ours, issuer);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)
@@ -170,7 +166,7 @@ fn stands(registry: &mut Registry, issuer: &Issuer) {
     registry.register("build", "What runs", version);
 }
 
-async fn ends(registry: &mut Registry, issuer: &Issuer) {
+fn ends(registry: &mut Registry, issuer: &Issuer) {
     let ends = Keyed::default();
     let root = issuer.authorities().root();
     ends.set("root", root.key_id(), seconds(root.not_after()));
@@ -180,12 +176,8 @@ async fn ends(registry: &mut Registry, issuer: &Issuer) {
     for responder in issuer.responders().all().iter() {
         ends.set("ocsp", responder.authority(), seconds(responder.not_after()));
     }
-    if let Ok(Ok(keys)) = tokio::time::timeout(ANSWER, issuer.store().head_keys()).await {
-        for key in keys {
-            if let Ok((_, certificate)) = x509_parser::parse_x509_certificate(&key.certificate) {
-                ends.set("head", key.key_id, certificate.validity().not_after.timestamp() as f64);
-            }
-        }
+    for (key_id, end) in issuer.authorities().head_keys().ends() {
+        ends.set("head", key_id, seconds(end));
     }
     let help = "When a certificate of the issuer ends; an OCSP responder goes by the key of its authority";
     registry.register("certificate_expiration_timestamp_seconds", help, ends.0);

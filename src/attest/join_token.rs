@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chancery_api::{JoinToken, JoinTokenEvidence, Method};
-use chancery_identity::Attestation;
+use chancery_identity::{Attestation, Timestamp};
 
 use crate::refusal::{Code, Refusal};
 use crate::store::{Spent, Store};
@@ -15,9 +16,9 @@ use super::{Attested, Attestor, Basis, Shown};
 
 pub(super) struct JoinTokens {
     store: Store,
-    /// Those shown lately, by their digest: a fleet shows the same one again and again. That one is still there, and not spent,
-    /// is for the commit to say.
-    lately: Mutex<HashMap<[u8; 32], Arc<JoinToken>>>,
+    /// Those read lately, by their digest, and when: a fleet shows the same one again and again. That one is still there, and
+    /// not spent, is for the commit to say.
+    lately: Mutex<HashMap<[u8; 32], (Timestamp, Arc<JoinToken>)>>,
 }
 
 impl JoinTokens {
@@ -25,17 +26,19 @@ impl JoinTokens {
         Self { store, lately: Mutex::default() }
     }
 
-    async fn find(&self, digest: [u8; 32]) -> Result<Option<Arc<JoinToken>>, Refusal> {
+    async fn find(&self, digest: [u8; 32], now: Timestamp) -> Result<Option<Arc<JoinToken>>, Refusal> {
         let lately = || self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = lately().get(&digest) {
+        if let Some((read_at, token)) = lately().get(&digest)
+            && now.since(*read_at) < LATELY
+        {
             return Ok(Some(token.clone()));
         }
         let Some(token) = self.store.join_token_by_secret(&digest).await?.map(Arc::new) else { return Ok(None) };
         let mut lately = lately();
-        if lately.len() >= LATELY {
+        if lately.len() >= REMEMBERED {
             lately.clear();
         }
-        lately.insert(digest, token.clone());
+        lately.insert(digest, (now, token.clone()));
         Ok(Some(token))
     }
 }
@@ -45,7 +48,7 @@ impl Attestor for JoinTokens {
 
     async fn attest(&self, evidence: &JoinTokenEvidence, shown: &Shown<'_>) -> Result<Attested, Refusal> {
         let digest = sha256(evidence.token.bytes());
-        let found = self.find(digest).await?;
+        let found = self.find(digest, shown.now).await?;
         // A wrong secret learns nothing else.
         let token = found.ok_or_else(|| Refusal::new(Code::UnknownToken, "unknown token"))?;
         if token.expires_at <= shown.now {
@@ -71,8 +74,10 @@ impl Attestor for JoinTokens {
     }
 }
 
+/// A token that was deleted costs a commit that refuses it no longer than this.
+const LATELY: Duration = Duration::from_secs(10);
 /// Join tokens that are remembered.
-const LATELY: usize = 1024;
+const REMEMBERED: usize = 1024;
 
 /// Whether a network in CIDR form holds the address. A form that cannot be read holds nothing.
 pub(crate) fn contains(network: &str, address: IpAddr) -> bool {

@@ -34,6 +34,11 @@ impl HeadKeys {
         self.keys.iter().map(|key| key.pem.as_str())
     }
 
+    /// Each key and when it ends.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = (KeyId, Timestamp)> {
+        self.keys.iter().map(|key| (key.certificate.key_id(CRYPTO), key.certificate.not_after()))
+    }
+
     /// The id of the newest key.
     pub(crate) fn newest(&self) -> Option<KeyId> {
         self.keys.last().map(|key| key.certificate.key_id(CRYPTO))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use chancery_api::{Denial, Denials, Instance, InstanceState};
-use chancery_identity::{Actor, Effect, Lineage, Name, SpiffeId, Timestamp};
+use chancery_identity::{Effect, Lineage, Name, SpiffeId, Timestamp};
 use chancery_tlog::{Decision, Facts};
 
 use crate::refusal::{Code, Refusal};
@@ -54,14 +54,13 @@ pub(super) async fn read(
     Ok(Answer::read(&instance))
 }
 
-/// What was refused it lately, as the log has it.
+/// What was refused it lately, as the log has it: code, request and position, which whoever may see the instance may see.
 async fn denied(app: &App, spiffe_id: &SpiffeId) -> Result<Denials, Refusal> {
-    let logged = app.store().denials(app.now() - LATELY).await?;
+    let logged = app.store().denials(app.now() - LATELY, spiffe_id).await?;
     let denials = logged.iter().filter_map(|entry| {
         let record = entry.record()?;
         let Decision::Deny(Facts(facts)) = record.decision else { return None };
-        let by_it = matches!(&record.actor, Actor::Holder(holder) if holder == spiffe_id);
-        by_it.then(|| Denial {
+        Some(Denial {
             denied_at: record.at,
             code: facts.get("code").cloned().unwrap_or_default(),
             request_id: record.request_id,

@@ -19,7 +19,7 @@ pub(super) struct Scraped {
 }
 
 pub(super) async fn scrape(State(scraped): State<Scraped>) -> Result<Response, Refusal> {
-    let text = page(&scraped.issuer, scraped.handshakes.get()).await;
+    let text = page(&scraped.issuer, scraped.handshakes.get());
     let text = text.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }

@@ -47,7 +47,10 @@ pub(super) async fn tile(State(app): State<App>, Segment(place): Segment<String>
 }
 
 /// The last head of an epoch that was told to anybody.
-pub(super) async fn checkpoint_of(State(app): State<App>, Path(epoch): Path<u64>) -> Result<Response<Body>, Refusal> {
+pub(super) async fn checkpoint_of(
+    State(app): State<App>,
+    Segment(epoch): Segment<u64>,
+) -> Result<Response<Body>, Refusal> {
     if epoch == present(&app) {
         return checkpoint(State(app)).await;
     }
@@ -55,7 +58,7 @@ pub(super) async fn checkpoint_of(State(app): State<App>, Path(epoch): Path<u64>
 }
 
 /// By whose signature it is one.
-pub(super) async fn keys_of(State(app): State<App>, Path(epoch): Path<u64>) -> Result<Response<Body>, Refusal> {
+pub(super) async fn keys_of(State(app): State<App>, Segment(epoch): Segment<u64>) -> Result<Response<Body>, Refusal> {
     if epoch == present(&app) {
         return Ok(keys(State(app)).await);
     }
@@ -65,8 +68,9 @@ pub(super) async fn keys_of(State(app): State<App>, Path(epoch): Path<u64>) -> R
 /// As [`tile`], of the log of an epoch: as much of it as the restored database had.
 pub(super) async fn tile_of(
     State(app): State<App>,
-    Path((epoch, place)): Path<(u64, String)>,
+    Path((epoch, place)): Path<(String, String)>,
 ) -> Result<Response<Body>, Refusal> {
+    let epoch: u64 = epoch.parse().map_err(|error| Refusal::new(Code::BadRequest, format!("path: {error}")))?;
     if epoch == present(&app) {
         return tile(State(app), Segment(place)).await;
     }
@@ -124,8 +128,11 @@ async fn kept(app: &App, epoch: u64) -> Result<crate::revocation::Kept, Refusal>
     let file = KeptHead::of_epoch(&app.config().data_dir, epoch);
     let (trust_domain, root) = (app.trust_domain().clone(), app.authorities().root().der().to_vec());
     let read = tokio::task::spawn_blocking(move || file.read(&trust_domain, &root)).await;
-    let read = read.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-    let kept = read.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    let unreadable = |error: &dyn std::error::Error| {
+        tracing::error!(%error, epoch, "the head that was kept of an epoch cannot be read");
+        Refusal::new(Code::Internal, "the head that is kept of this epoch cannot be read; the issuer's output says why")
+    };
+    let kept = read.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
     kept.ok_or_else(|| Refusal::new(Code::NotFound, format!("no head of epoch {epoch} is kept here")))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chancery_identity::{RequestId, Timestamp};
+use chancery_identity::{Actor, RequestId, SpiffeId, Timestamp};
 use chancery_tlog::{Action, Bundle, Commitment, Decision as Logged, Entry, Facts, Hash, Record, Sha256, Tile};
 
 use super::batch::Batch;
@@ -136,13 +136,25 @@ pub(super) async fn of_request(db: &Db, size: u64, id: RequestId) -> Result<Vec<
     Ok(found)
 }
 
-/// The refusals of known callers at a time or later, newest first, among the newest entries of the log.
-pub(super) async fn denials(db: &Db, size: u64, since: Timestamp) -> Result<Vec<LogEntry>, DbError> {
+/// The refusals of a holder at a time or later, newest first, among the newest entries of the log.
+pub(super) async fn denials(db: &Db, size: u64, since: Timestamp, of: &SpiffeId) -> Result<Vec<LogEntry>, DbError> {
     let first = committed_at_or_after(db, size, since).await?.max(size.saturating_sub(SCANNED));
-    let values = vec![first.into(), Action::Deny.as_str().into()];
-    let sql = "SELECT position, at, salt, record, commitment FROM log_entry WHERE position >= $1 AND action = $2 \
-               ORDER BY position DESC";
-    db.rows(sql, values).await?.iter().map(LogEntry::from_row).collect()
+    let sql = "SELECT position, at, salt, record, commitment FROM log_entry WHERE position >= $1 AND position < $2 \
+               AND action = $3 ORDER BY position DESC";
+    let mut found = Vec::new();
+    let mut end = size;
+    while end > first {
+        let begin = end.saturating_sub(PAGE.into()).max(first);
+        for row in db.rows(sql, vec![begin.into(), end.into(), Action::Deny.as_str().into()]).await? {
+            let entry = LogEntry::from_row(&row)?;
+            let by_it = |record: &Record| matches!(&record.actor, Actor::Holder(holder) if holder == of);
+            if entry.record().as_ref().is_some_and(by_it) {
+                found.push(entry);
+            }
+        }
+        end = begin;
+    }
+    Ok(found)
 }
 
 /// Entries that a search without an index looks at, at most.

@@ -29,7 +29,9 @@ mod writer;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use chancery_api::{ApiToken, JoinToken, RevocationView, Subject};
-use chancery_identity::{Certificate, KeyId, Lineage, Name, RequestId, Revocation, RevocationId, Serial, Timestamp};
+use chancery_identity::{
+    Certificate, KeyId, Lineage, Name, RequestId, Revocation, RevocationId, Serial, SpiffeId, Timestamp,
+};
 use chancery_tlog::{Action, Bundle, Commitment, Hash, Tile, Tree};
 use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
@@ -402,9 +404,9 @@ impl Store {
         log::of_request(&self.shared.db, self.state().position().log_size, request).await
     }
 
-    /// The log's refusals of known callers since a time, newest first, of the newest 100,000 entries.
-    pub async fn denials(&self, since: Timestamp) -> Result<Vec<LogEntry>, DbError> {
-        log::denials(&self.shared.db, self.state().position().log_size, since).await
+    /// The log's refusals of a holder since a time, newest first, of the newest 100,000 entries.
+    pub async fn denials(&self, since: Timestamp, of: &SpiffeId) -> Result<Vec<LogEntry>, DbError> {
+        log::denials(&self.shared.db, self.state().position().log_size, since, of).await
     }
 
     /// The log's entries below a position, newest first, of one action or all, at most `limit`.
