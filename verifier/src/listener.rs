@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::connection::Socket;
 use crate::tls::{ClientVerifier, Outcome, server_config};
 use crate::{Connection, Denial, Moment, Peer, Verifier};
 
@@ -53,7 +54,9 @@ pub struct ListenerOptions {
     pub half_open_max: usize,
     /// The most of them from one peer's network: see [`network`]. Default: 512.
     pub half_open_per_peer_max: usize,
-    /// The longest that a peer may take nothing of what it is sent: then writes fail. Default: 30 s.
+    /// The longest that something may wait to be written while the kernel takes not one byte of it: then writes fail. A full
+    /// socket takes more once about a third of its buffer is free, which may be more than a megabyte: who reads slower than
+    /// that in this time is taken for one that reads nothing. Default: 5 min.
     pub stalled_max: Duration,
     /// The most connections open or in handshake; more are closed at once. Default: 16,384.
     pub connections_max: usize,
@@ -69,7 +72,7 @@ impl Default for ListenerOptions {
             handshake_timeout: Duration::from_secs(5),
             half_open_max: 1024,
             half_open_per_peer_max: 512,
-            stalled_max: Duration::from_secs(30),
+            stalled_max: Duration::from_secs(5 * 60),
             connections_max: 16_384,
             denials: None,
         }
@@ -338,7 +341,7 @@ impl Shared {
         permit: OwnedSemaphorePermit,
     ) -> Result<Connection, NotAccepted> {
         let (acceptor, outcome) = self.acceptor().map_err(|_| NotAccepted::Failed)?;
-        let result = acceptor.accept(stream).await;
+        let result = acceptor.accept(Socket::new(stream)).await;
         let peer = outcome.peer().map_err(NotAccepted::Denied)?.cloned();
         let stream = result.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(rustls::Error::NoCertificatesPresented) => NotAccepted::Denied(Denial::NoCertificate),
