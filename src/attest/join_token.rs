@@ -16,29 +16,34 @@ use super::{Attested, Attestor, Basis, Shown};
 
 pub(super) struct JoinTokens {
     store: Store,
-    /// Those read lately, by their digest, and when: a fleet shows the same one again and again. That one is still there, and
-    /// not spent, is for the commit to say.
-    lately: Mutex<HashMap<[u8; 32], (Timestamp, Arc<JoinToken>)>>,
+    /// By their digest: a fleet shows the same one again and again. That one is still there, and not spent, is for the commit
+    /// to say.
+    remembered: Mutex<HashMap<[u8; 32], Remembered>>,
+}
+
+struct Remembered {
+    read_at: Timestamp,
+    token: Arc<JoinToken>,
 }
 
 impl JoinTokens {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, lately: Mutex::default() }
+        Self { store, remembered: Mutex::default() }
     }
 
     async fn find(&self, digest: [u8; 32], now: Timestamp) -> Result<Option<Arc<JoinToken>>, Refusal> {
-        let lately = || self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((read_at, token)) = lately().get(&digest)
+        let remembered = || self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Remembered { read_at, token }) = remembered().get(&digest)
             && now.since(*read_at) < LATELY
         {
             return Ok(Some(token.clone()));
         }
         let Some(token) = self.store.join_token_by_secret(&digest).await?.map(Arc::new) else { return Ok(None) };
-        let mut lately = lately();
-        if lately.len() >= REMEMBERED {
-            lately.clear();
+        let mut remembered = remembered();
+        if remembered.len() >= REMEMBERED {
+            remembered.clear();
         }
-        lately.insert(digest, (now, token.clone()));
+        remembered.insert(digest, Remembered { read_at: now, token: token.clone() });
         Ok(Some(token))
     }
 }
