@@ -97,7 +97,7 @@ impl Authorities {
     }
 
     /// Makes a successor when half of the newest key's time is over, and forgets what is over. A root elsewhere certifies
-    /// none unasked: [`Authorities::warnings`] asks.
+    /// none unasked: warnings ask for it.
     ///
     /// # Errors
     /// A seal that does not open, a root that does not sign, a database that does not commit; the keys that were there
