@@ -110,15 +110,18 @@ impl Authorities {
         if !self.root_is_here() || !self.head_key_due(now) {
             return Ok(());
         }
-        let _one_at_a_time = self.ceremony.lock().await;
-        self.make_head_key(now).await
+        // No head waits for a ceremony: the next beat tries again.
+        let Ok(_one_at_a_time) = self.ceremony.try_lock() else { return Ok(()) };
+        // What is recorded and was not read again is there already.
+        self.load_head_keys(now).await?;
+        if self.head_key_due(now) { self.make_head_key(now).await } else { Ok(()) }
     }
 
     pub(super) fn head_key_due(&self, now: Timestamp) -> bool {
         self.head_keys.load().is_due(self.root.not_after(), now)
     }
 
-    /// Reads the keys that the database keeps, and are not over.
+    /// Reads the keys that the database keeps, and are not over. From the next head on all verifiers are told of them.
     pub(super) async fn load_head_keys(&self, now: Timestamp) -> Result<(), OpenError> {
         let mut keys = Vec::new();
         for key in self.store.head_keys().await? {
@@ -127,7 +130,12 @@ impl Authorities {
                 keys.push(Arc::new(held));
             }
         }
-        self.head_keys.store(Arc::new(HeadKeys { keys }));
+        let before = self.head_keys.swap(Arc::new(HeadKeys { keys }));
+        let after = self.head_keys();
+        if let Some(newest) = after.keys.last().filter(|_| after.newest() != before.newest()) {
+            let (key_id, signs_from) = (newest.certificate.key_id(CRYPTO), newest.signs_from);
+            tracing::info!(%key_id, %signs_from, "the newest key that signs heads");
+        }
         Ok(())
     }
 
@@ -144,22 +152,8 @@ impl Authorities {
             self.seal.seal(head_label(&self.trust_domain, &key_id.to_string()), pkcs8.as_ref(), &self.rng)?;
         let signs_from = signs_from(&self.store.head_keys().await?, now);
         let key = HeadKey { key_id, signs_from, certificate, sealed_key };
-        let kept = self.store.commit(PutHeadKey { cause: Cause::ISSUER, key }).await?;
-        self.announce_head_key(kept.into_reply())
-    }
-
-    /// From the next head on all verifiers are told of it.
-    pub(super) fn announce_head_key(&self, kept: HeadKey) -> Result<(), OpenError> {
-        let held = Arc::new(self.unseal_head_key(kept)?);
-        tracing::info!(
-            key_id = %held.certificate.key_id(CRYPTO), signs_from = %held.signs_from, "a new key that signs heads"
-        );
-        self.head_keys.rcu(|all| {
-            let mut all = HeadKeys::clone(all);
-            all.keys.push(held.clone());
-            all
-        });
-        Ok(())
+        let _kept = self.store.commit(PutHeadKey { cause: Cause::ISSUER, key }).await?;
+        self.load_head_keys(now).await
     }
 
     fn unseal_head_key(&self, kept: HeadKey) -> Result<Held, OpenError> {

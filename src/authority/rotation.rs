@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use chancery_api::AuthorityKind;
 use chancery_ca::ForeignCrl;
 use chancery_ca::local::CRYPTO;
 use chancery_identity::{KeyId, Target, Timestamp};
@@ -58,19 +59,13 @@ impl Authorities {
         let _one_at_a_time = self.ceremony.lock().await;
         let Self { trust_domain, seal, store, rng, .. } = self;
         let import = Import::judge(handed, trust_domain, data_dir, seal, store, now).await?;
-        let taken = import.record(trust_domain, seal, store, rng, cause).await?;
-        if let Some(key_id) = taken.issuing.as_ref().map(|issuing| *issuing.reply())
-            && let Some(held) = store.state().authority(key_id)
-        {
-            let authority = self.ceremony_at(now).unseal_issuing(&held)?;
-            self.announce(&Arc::new(Issuing::new(authority, &self.status, self.would_sign_from(now))));
-        }
-        if let Some(key) = &taken.head_key {
-            self.announce_head_key(key.reply().clone())?;
-        }
+        let taken = import.record(trust_domain, seal, store, rng, cause).await;
+        // All that is recorded, also by an import that ended halfway: handed in again, it brings nothing new.
+        self.announce_recorded(now)?;
+        self.load_head_keys(now).await?;
         // The root's CRL, too, is published by whoever hears of it.
         self.changed.send_modify(|count| *count += 1);
-        Ok(taken)
+        taken
     }
 
     /// What [`Authorities::take_in`] would refuse.
@@ -129,6 +124,21 @@ impl Authorities {
             ));
         }
         warnings
+    }
+
+    /// Announces the issuing authorities that were recorded after the newest that is known.
+    fn announce_recorded(&self, now: Timestamp) -> Result<(), OpenError> {
+        let state = self.store.state();
+        let newest = self.all_issuing().last().and_then(|newest| state.authority(newest.key_id()));
+        let newest = newest.map(|newest| newest.log_index);
+        let mut recorded = state.authorities();
+        recorded.retain(|one| one.kind == AuthorityKind::Issuing && Some(one.log_index) > newest);
+        recorded.sort_unstable_by_key(|one| one.log_index);
+        for held in recorded.iter().filter(|one| !self.stopped(one.key_id)) {
+            let authority = self.ceremony_at(now).unseal_issuing(held)?;
+            self.announce(&Arc::new(Issuing::new(authority, &self.status, self.would_sign_from(now))));
+        }
+        Ok(())
     }
 
     fn announce(&self, successor: &Arc<Issuing>) {

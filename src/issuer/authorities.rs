@@ -64,7 +64,8 @@ impl Issuer {
     pub async fn rotate(&self, caller: &Caller) -> Result<Committed<Rotation>, Refusal> {
         let now = self.now();
         let present = self.authorities.issuing().key_id();
-        let made = self.authorities.succeed(caller.cause(), now).await.map_err(no_successor)?;
+        let (authorities, cause) = (self.authorities.clone(), caller.cause());
+        let made = to_its_end(async move { authorities.succeed(cause, now).await }).await?.map_err(no_successor)?;
         made.try_map(|successor| {
             let held = self.store.state().authority(successor.key_id());
             let view = held.map(|held| self.authority_view(&held)).transpose()?;
@@ -78,9 +79,10 @@ impl Issuer {
     /// What was handed in does not hold, or is not recorded.
     pub async fn import(&self, pem: &str, caller: &Caller) -> Result<Option<Committed<Imported>>, Refusal> {
         let handed = Handed::read(pem.as_bytes()).map_err(not_imported)?;
-        let cause = caller.cause();
-        let taken = self.authorities.take_in(handed, &self.config.data_dir, &cause, self.now()).await;
-        let Taken { crl, issuing, head_key, .. } = taken.map_err(not_imported)?;
+        let (authorities, data_dir) = (self.authorities.clone(), self.config.data_dir.clone());
+        let (cause, now) = (caller.cause(), self.now());
+        let taking = async move { authorities.take_in(handed, &data_dir, &cause, now).await };
+        let Taken { crl, issuing, head_key, .. } = to_its_end(taking).await?.map_err(not_imported)?;
         let crl_number = crl.as_ref().map(|crl| crl.reply().to_string());
         let view = issuing.as_ref().and_then(|issuing| self.store.state().authority(*issuing.reply()));
         let view = view.map(|held| self.authority_view(&held)).transpose()?;
@@ -117,6 +119,13 @@ impl Issuer {
         let present = self.authorities.issuing().key_id();
         Ok(Rotation { present, successor: None, signs_from_at: self.authorities.would_sign_from(self.now()) })
     }
+}
+
+/// A ceremony goes to its end even if who asked for it hangs up: what is recorded is announced.
+async fn to_its_end<T: Send + 'static>(ceremony: impl Future<Output = T> + Send + 'static) -> Result<T, Refusal> {
+    let ended =
+        |_| Refusal::new(Code::Internal, "the ceremony broke off; chancery authorities list shows what is recorded");
+    tokio::spawn(ceremony).await.map_err(ended)
 }
 
 fn not_imported(error: ImportError) -> Refusal {

@@ -430,6 +430,49 @@ async fn under_an_external_root_the_feed_is_heard_and_its_keys_follow_each_other
     assert!(!warned.contains("signs heads"), "{warned}");
 }
 
+#[tokio::test]
+async fn what_an_import_recorded_and_did_not_announce_is_announced_when_it_is_handed_in_again() {
+    let root = Root::new("dev.invalid");
+    let mut data = None;
+    let issuer = Issuer::start_after(
+        |config, folder| {
+            config.root = chancery::config::RootKey::External;
+            data = Some(folder.to_path_buf());
+        },
+        async |config, seal, store, rng| {
+            let asked = async |what| request(what, &config.trust_domain, &config.data_dir, seal, rng).await.unwrap();
+            let (issuing, head_key) = (asked(Requested::Issuing).await, asked(Requested::HeadKey).await);
+            let issuing = root.sign(&issuing, "dev.invalid", Wrong::Nothing);
+            let parts =
+                [root.pem.clone(), issuing, root.sign_head_key(&head_key, Wrong::Nothing), root.crl(1, 30, &[])];
+            let handed = chancery::authority::Handed::read(parts.concat().as_bytes()).unwrap();
+            chancery::authority::import_offline(config, seal, store, rng, handed, now()).await.unwrap();
+        },
+    )
+    .await;
+    let (inner, data, rng) = (issuer.server.issuer(), data.unwrap(), ring::rand::SystemRandom::new());
+    let seal = chancery::authority::Seal::open(&inner.config().seal).unwrap();
+    let asked = async |what| request(what, inner.trust_domain(), &data, &seal, &rng).await.unwrap();
+    let (issuing, head_key) = (asked(Requested::Issuing).await, asked(Requested::HeadKey).await);
+    let parts =
+        [root.sign(&issuing, "dev.invalid", Wrong::Nothing), root.sign_head_key(&head_key, Wrong::Nothing)].concat();
+    let known = || {
+        let authorities = inner.authorities();
+        (authorities.all_issuing().len(), authorities.head_keys().certificates().count())
+    };
+
+    // Recorded, and ended before it was announced.
+    let handed = chancery::authority::Handed::read(parts.as_bytes()).unwrap();
+    chancery::authority::import_offline(inner.config(), &seal, inner.store(), &rng, handed, now()).await.unwrap();
+    assert_eq!(known(), (1, 1));
+    assert_eq!(import(&issuer, &[&parts]).await, json!({}));
+    assert_eq!(known(), (2, 2));
+    Follower::new(&issuer, "crm").await.announced(2).await;
+    // Once: nobody is announced twice.
+    import(&issuer, &[&parts]).await;
+    assert_eq!(known(), (2, 2));
+}
+
 /// The commands of docs/operations.md, as they stand there, by OpenSSL.
 #[test]
 fn the_documented_ceremony_works_line_by_line() {
