@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chancery_tlog::{Bundle, Commitment, Frontier, Hash, Tile};
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
 
 use super::db::{Db, DbError};
 use super::log::SHA256;
@@ -16,8 +16,8 @@ const PAGE: u64 = 1 << 16;
 /// What was computed of them.
 #[derive(Default)]
 pub(super) struct PastLogs {
-    /// One at a time: a log of ten million entries takes some seconds, once.
-    above: Mutex<HashMap<u64, Arc<Above>>>,
+    /// By epoch. A log of ten million entries takes some seconds, once.
+    above: Mutex<HashMap<u64, Arc<OnceCell<Above>>>>,
 }
 
 /// The hashes of a log's tiles above the lowest level: 32 bytes for each 256 entries.
@@ -35,17 +35,22 @@ impl PastLogs {
             let commitments = commitments(db, epoch, tile.positions()).await?;
             return Ok(Some(commitments.iter().map(|commitment| commitment.leaf_hash(SHA256)).collect()));
         };
-        let above = self.above(db, epoch).await?;
+        let cell = self.above.lock().unwrap_or_else(PoisonError::into_inner).entry(epoch).or_default().clone();
+        if !cell.initialized() {
+            // In a task of its own: who asked may go, and whoever asks next finds it further on.
+            let (cell, db) = (cell.clone(), db.clone());
+            let computing = async move { cell.get_or_try_init(|| Above::compute(&db, epoch)).await.map(drop) };
+            tokio::spawn(computing).await.map_err(|_| sqlx::Error::WorkerCrashed)??;
+        }
         let Range { start, end } = tile.positions();
         let index = |at| usize::try_from(at).unwrap_or(usize::MAX);
-        Ok(above.levels.get(level).and_then(|hashes| hashes.get(index(start)..index(end))).map(<[_]>::to_vec))
+        let hashes = cell.get().and_then(|above| above.levels.get(level));
+        Ok(hashes.and_then(|hashes| hashes.get(index(start)..index(end))).map(<[_]>::to_vec))
     }
+}
 
-    async fn above(&self, db: &Db, epoch: u64) -> Result<Arc<Above>, DbError> {
-        let mut known = self.above.lock().await;
-        if let Some(above) = known.get(&epoch) {
-            return Ok(above.clone());
-        }
+impl Above {
+    async fn compute(db: &Db, epoch: u64) -> Result<Self, DbError> {
         let size = size(db, epoch).await?;
         let (mut frontier, mut levels) = (Frontier::empty(), Vec::<Vec<Hash>>::new());
         while frontier.size() < size {
@@ -66,9 +71,7 @@ impl PastLogs {
                 return Err(DbError::Gap { after: from });
             }
         }
-        let above = Arc::new(Above { levels });
-        known.insert(epoch, above.clone());
-        Ok(above)
+        Ok(Self { levels })
     }
 }
 
