@@ -223,7 +223,7 @@ impl Issuer {
     }
 
     /// Root and issuing authority.
-    pub fn authorities(&self) -> &Authorities {
+    pub const fn authorities(&self) -> &Arc<Authorities> {
         &self.authorities
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -31,6 +32,9 @@ pub(crate) struct Issuer {
 
 /// Gone when dropped.
 struct Folder(PathBuf);
+
+/// An issuer that is not ready by then will not be.
+const READY: Duration = Duration::from_secs(60);
 
 /// The system's clock, moved by hand.
 #[derive(Debug, Default)]
@@ -145,9 +149,12 @@ impl Issuer {
     /// Moves the clock, and waits until the issuer has a certificate of its own for the new time.
     pub(crate) async fn forward(&self, seconds: i64) {
         self.clock.forward(seconds);
-        while self.client(None).get::<Value>("/readyz").await.is_err() {
-            tokio::task::yield_now().await;
-        }
+        let ready = async {
+            while self.client(None).get::<Value>("/readyz").await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(READY, ready).await.expect("ready again after the jump");
     }
 
     /// A client with this certificate, or without one.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use chancery::authority::Responders;
 use chancery::clock::Clock;
 use chancery::revocation::Ocsp;
 use chancery_ca::local::CRYPTO;
@@ -17,7 +19,7 @@ use tokio::net::TcpStream;
 use x509_ocsp::{BasicOcspResponse, CertStatus, OcspResponse, OcspResponseStatus};
 use x509_ocsp_der::{Decode, Encode};
 
-use crate::fixture::{Held, Issuer, Key};
+use crate::fixture::{Hands, Held, Issuer, Key};
 
 const READ: &str = "tools/call:crm/get_customer";
 const SHA1: &[u8] = &[0x2b, 14, 3, 2, 26];
@@ -226,13 +228,26 @@ async fn responders_renew_themselves_and_outlast_what_they_answer_for() {
     let certified = records.iter().filter(|record| record.contains("ocsp-responder")).count();
     assert_eq!(certified, 2, "{records:?}");
 
-    // Ready is who has one in its time: after a jump beyond the end of the certificate it is not, until there is another.
-    issuer.clock.forward(25 * 3600);
-    let unready = issuer.admin.get::<Value>("/readyz").await.err().map(crate::fixture::problem);
-    assert!(unready.is_none_or(|problem| problem.code == "not-ready"));
-    while issuer.admin.get::<Value>("/readyz").await.is_err() {}
+    // After a jump beyond the end of the certificate it is ready once there is another.
+    issuer.forward(25 * 3600).await;
     let plain = request(&[cert_id(&issuing(&held), SHA1, held.issued.certificate.serial)], None);
     assert_ne!(responder(&post(&issuer, &plain).await.successful()), second);
+}
+
+#[tokio::test]
+async fn an_authority_without_a_responder_in_its_time_is_missing_one() {
+    let issuer = Issuer::start().await;
+    let inner = issuer.server.issuer();
+    // Beside those that serve, on a clock of their own; nobody runs them, so nobody renews them.
+    let (authorities, clock) = (inner.authorities().clone(), Arc::new(Hands::default()));
+    let signing = authorities.issuing().key_id();
+    let responders = Responders::open(authorities, inner.store().clone(), clock.clone()).await.unwrap();
+    assert_eq!(responders.missing(), None);
+    clock.forward(25 * 3600);
+    assert_eq!(responders.missing(), Some(signing));
+    // The clock that goes back, before the responder's time too.
+    clock.forward(-25 * 3600);
+    assert_eq!(responders.missing(), None);
 }
 
 #[tokio::test]
