@@ -46,13 +46,18 @@ pub(crate) struct Restore {
 
 impl Restore {
     pub(crate) async fn run(self, context: &Context<'_>) -> Result<Exit, Failure> {
-        let head = match (&self.head, &self.database.database, &context.global.config) {
-            (Some(file), ..) => file.clone(),
-            (None, Some(_), _) => {
+        // Another database than the configuration's is another issuer's, or a copy.
+        let data_dir = match (&self.database.database, &context.global.config) {
+            (Some(_), _) => None,
+            (None, Some(config)) => Some(Config::load(config).map_err(Failure::usage)?.data_dir),
+            (None, None) => Some(PathBuf::from(DEV_FOLDER)),
+        };
+        let head = match (&self.head, &data_dir) {
+            (Some(file), _) => file.clone(),
+            (None, Some(data_dir)) => data_dir.join("head"),
+            (None, None) => {
                 return Err(Failure::usage("with --database the data folder is not known").fix("--head FILE"));
             }
-            (None, None, Some(config)) => Config::load(config).map_err(Failure::usage)?.data_dir.join("head"),
-            (None, None, None) => Path::new(DEV_FOLDER).join("head"),
         };
         let url = self.database.url(context)?;
         let random = Arc::new(ring::rand::SystemRandom::new());
@@ -111,9 +116,9 @@ impl Restore {
             .map_err(Failure::here)?;
         let decision = NewEpoch { cause: Cause::ISSUER, kept, import };
         // Before the new epoch's heads take its place.
-        let folder = head.parent().unwrap_or(Path::new("."));
         if let Some(told) = &told {
-            let kept = KeptHead::of_epoch(folder, told.head.epoch);
+            let beside = head.parent().unwrap_or(Path::new(""));
+            let kept = KeptHead::of_epoch(data_dir.as_deref().unwrap_or(beside), told.head.epoch);
             kept.write(&told.note, std::iter::once(told.certificates.as_str())).map_err(Failure::here)?;
         }
         let restarted = store.commit(decision).await.map_err(Failure::here)?.into_reply();
@@ -165,32 +170,20 @@ impl Capture {
         let (first, rest) = text.split_once('\n').ok_or("feed-entries does not say where it begins")?;
         let Begin { epoch, floor, standing } =
             serde_json::from_str(first).map_err(|error| format!("feed-entries: {error}"))?;
-        let (floor, standing) = (floor.read()?, standing.read()?);
+        let (floor, standing) = (floor.read()?, standing.read()?.n);
         if epoch != head.epoch.to_string() {
             return Err(format!("feed-entries is of epoch {epoch}, feed-head of epoch {}", head.epoch));
         }
-        let mut lines: Vec<String> = rest.lines().map(str::to_owned).collect();
-        let stand = usize::try_from(standing.n).unwrap_or(usize::MAX);
-        let above = usize::try_from(head.revocation.n.saturating_sub(floor.n)).unwrap_or(usize::MAX);
-        lines.truncate(stand.saturating_add(above));
-        let chain = |from, lines: &[String]| {
-            lines.iter().fold(from, |chain: Chained, line| chain.then(SHA256, line.as_bytes()))
-        };
-        let (below, above) = lines.split_at_checked(stand).ok_or("feed-entries ends too early")?;
-        // What stands below the floor: as the file began, and where the floor has not moved since, as the head says.
-        if chain(Chained::start(0), below) != standing || (floor.n == head.floor.n && standing != head.standing) {
-            return Err("the entries that stand below the floor are not those of the head".into());
-        }
-        if chain(floor, above) != head.revocation {
-            return Err("an entry is missing or changed: the lines do not lead to the head".into());
-        }
-        Ok(Self { in_force: in_force(&lines, head.revocation.n)?, told })
+        let above = head.revocation.n.saturating_sub(floor.n);
+        let counted = usize::try_from(standing.saturating_add(above)).unwrap_or(usize::MAX);
+        let lines: Vec<&str> = rest.lines().take(counted).collect();
+        Ok(Self { in_force: in_force(floor, standing, &lines, head)?, told })
     }
 
     /// Reads server-sent events from a `snapshot` on. What no head reaches does not count.
     fn events(text: &str, trust_domain: &TrustDomain, root: &[u8]) -> Result<Self, String> {
         let (mut keys, mut certificates, mut begun) = (Vec::new(), String::new(), None);
-        let (mut lines, mut counted) = (Vec::new(), None);
+        let (mut lines, mut base, mut heard) = (Vec::new(), None, None);
         for event in text.split("\n\n") {
             let field = |name: &'static str| event.lines().filter_map(move |line| line.strip_prefix(name));
             let data =
@@ -204,28 +197,26 @@ impl Capture {
                     let snapshot: FeedSnapshot = serde_json::from_str(&data()).map_err(|error| error.to_string())?;
                     begun = Some(snapshot);
                     lines.clear();
-                    counted = None;
+                    (base, heard) = (None, None);
                 }
                 Some("entry") => lines.push(data()),
                 Some("head") => {
                     let snapshot = begun.as_ref().ok_or("it does not begin with a snapshot")?;
                     let note = format!("{}\n", data());
                     let head = open_head(&note, &keys, trust_domain, root).map_err(|e| e.to_string())?;
-                    let chain = match counted.take() {
-                        Some((_, _, chain)) => chain,
-                        None => begin(snapshot, &lines, &head)?,
-                    };
-                    let chain = go_on(chain, &lines, snapshot.standing)?;
-                    if chain != head.revocation {
-                        return Err("an entry is missing or changed: the lines do not lead to the head".into());
+                    // The first head after a snapshot says what the chain is at its floor.
+                    let floor = *base.get_or_insert(head.floor);
+                    if floor.n != snapshot.floor {
+                        return Err("the snapshot's floor is not that of the first head".into());
                     }
-                    counted = Some((head, note, chain));
+                    heard = Some((floor, snapshot.standing, lines.len(), head, note));
                 }
                 _ => {}
             }
         }
-        let (head, note, _) = counted.ok_or("it has no signed head")?;
-        Ok(Self { in_force: in_force(&lines, head.revocation.n)?, told: Kept { head, note, certificates } })
+        let (floor, standing, counted, head, note) = heard.ok_or("it has no signed head")?;
+        let lines: Vec<&str> = lines.iter().take(counted).map(String::as_str).collect();
+        Ok(Self { in_force: in_force(floor, standing, &lines, &head)?, told: Kept { head, note, certificates } })
     }
 }
 
@@ -251,38 +242,141 @@ impl Point {
     }
 }
 
-/// The chain at the floor, where a snapshot's own entries begin; those that stand below it are held against the head.
-fn begin(snapshot: &FeedSnapshot, lines: &[String], head: &Head) -> Result<Chained, String> {
-    let standing = usize::try_from(snapshot.standing).unwrap_or(usize::MAX);
-    let stand = lines.iter().take(standing).fold(Chained::start(0), |chain, line| chain.then(SHA256, line.as_bytes()));
-    if snapshot.floor != head.floor.n || stand != head.standing {
-        return Err("the entries that stand below the floor are not those of the head".into());
+/// What holds something up, of lines that say themselves where they begin: first so many that stand below a floor, then all
+/// above it. What is above leads to the head by the chain of all. What is below hashes to nothing that the head signs, once
+/// its floor is another: so what of all these stands at the head's own floor has to be what the head says.
+fn in_force(floor: Chained, standing: u64, lines: &[&str], head: &Head) -> Result<Vec<Revocation>, String> {
+    let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let forgotten = head.floor.n.checked_sub(floor.n).ok_or_else(|| {
+        format!(
+            "the entries begin above the head's floor ({} above {}): take files of one moment",
+            floor.n, head.floor.n
+        )
+    })?;
+    let (below, above) = lines.split_at_checked(index(standing)).ok_or("the entries end too early")?;
+    if chain(floor, above) != head.revocation {
+        return Err("an entry is missing or changed: the lines do not lead to the head".into());
     }
-    Ok(head.floor)
-}
-
-fn go_on(chain: Chained, lines: &[String], standing: u64) -> Result<Chained, String> {
-    let above = lines.iter().skip(usize::try_from(standing).unwrap_or(usize::MAX));
-    let mut chain = chain;
-    for line in above {
-        let entry: FeedEntry = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        if entry.n() > chain.n {
-            chain = chain.then(SHA256, line.as_bytes());
+    let (forgotten, rest) = above.split_at_checked(index(forgotten)).ok_or("the head's floor is above its entries")?;
+    let unlike = || "the entries that stand below the floor are not those of the head".to_owned();
+    let mut held = Held::default();
+    for line in below {
+        match held.take(line)? {
+            FeedEntry::Revocation(entry) if entry.effect == Effect::Forbid && entry.n <= floor.n => {}
+            _ => return Err(unlike()),
         }
     }
-    Ok(chain)
+    for line in forgotten {
+        held.take(line)?;
+    }
+    if chain(Chained::start(0), &held.forbidding()) != head.standing {
+        return Err(unlike());
+    }
+    for line in rest {
+        held.take(line)?;
+    }
+    Ok(held.0.into_values().map(|(_, entry)| entry).filter(|entry| entry.effect != Effect::Revoke).collect())
 }
 
-fn in_force(lines: &[String], up_to: u64) -> Result<Vec<Revocation>, String> {
-    let mut held = BTreeMap::new();
-    for line in lines {
-        match serde_json::from_str(line).map_err(|error| error.to_string())? {
-            FeedEntry::Revocation(entry) if entry.n <= up_to && entry.effect != Effect::Revoke => {
-                held.insert(entry.n, Revocation::from(entry));
-            }
-            FeedEntry::Resume(resume) if resume.n <= up_to => drop(held.remove(&resume.resumes)),
-            _ => {}
+fn chain(from: Chained, lines: &[&str]) -> Chained {
+    lines.iter().fold(from, |chain, line| chain.then(SHA256, line.as_bytes()))
+}
+
+/// What was not resumed so far, by its number, with its line.
+#[derive(Default)]
+struct Held<'a>(BTreeMap<u64, (&'a str, Revocation)>);
+
+impl<'a> Held<'a> {
+    fn take(&mut self, line: &'a str) -> Result<FeedEntry, String> {
+        let entry = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        match &entry {
+            FeedEntry::Revocation(entry) => drop(self.0.insert(entry.n, (line, Revocation::from(entry.clone())))),
+            FeedEntry::Resume(resume) => drop(self.0.remove(&resume.resumes)),
         }
+        Ok(entry)
     }
-    Ok(held.into_values().collect())
+
+    /// The lines of what stays when the floor has passed it.
+    fn forbidding(&self) -> Vec<&'a str> {
+        self.0.values().filter(|(_, entry)| entry.effect == Effect::Forbid).map(|(line, _)| *line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_api::{FeedResume, FeedRevocation};
+    use chancery_identity::{Reason, RevocationId, Timestamp};
+    use chancery_tlog::{Hash, Tree};
+
+    use super::*;
+
+    fn entry(n: u64, effect: Effect, target: &str) -> String {
+        let (target, created_at) = (target.parse().unwrap(), Timestamp::default());
+        let (id, reason) = (RevocationId::from_bytes([7; 16]), Reason::Unspecified);
+        crate::store::document(&FeedEntry::Revocation(FeedRevocation {
+            n,
+            id,
+            epoch: 1,
+            log_index: n,
+            fence: n,
+            created_at,
+            target,
+            effect,
+            reason,
+            cascade: true,
+        }))
+    }
+
+    fn resume(n: u64, resumes: u64) -> String {
+        let created_at = Timestamp::default();
+        crate::store::document(&FeedEntry::Resume(FeedResume { n, epoch: 1, resumes, log_index: n, created_at }))
+    }
+
+    fn numbers(floor: Chained, below: &[&str], above: &[&str], head: &Head) -> Result<Vec<u64>, String> {
+        let held = in_force(floor, below.len() as u64, &[below, above].concat(), head)?;
+        Ok(held.iter().map(|entry| entry.n).collect())
+    }
+
+    #[test]
+    fn what_stands_below_a_floor_that_moved_since_is_held_against_the_head() {
+        let forbid = |n| entry(n, Effect::Forbid, &format!("scope:tools/call:crm/{n}"));
+        let suspend = |n| entry(n, Effect::Suspend, "agent:invoice-bot");
+        let all = [forbid(1), forbid(2), suspend(3), forbid(4), suspend(5), resume(6, 1), suspend(7), resume(8, 4)];
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let at = |n| chain(Chained::start(0), &all[..n]);
+        let head = Head {
+            epoch: 1,
+            tree: Tree { size: 9, root: Hash([0; 32]) },
+            revocation: at(8),
+            floor: at(6),
+            standing: chain(Chained::start(0), &[all[1], all[3]]),
+            bundle: Chained::start(1),
+            at: Timestamp::default(),
+        };
+        // From the beginning, from a floor of before, and from the head's own.
+        assert_eq!(numbers(at(0), &[], &all, &head), Ok(vec![2, 3, 5, 7]));
+        assert_eq!(numbers(at(3), &all[..2], &all[3..], &head), Ok(vec![2, 5, 7]));
+        assert_eq!(numbers(at(6), &[all[1], all[3]], &all[6..], &head), Ok(vec![2, 7]));
+
+        let refused = |floor, below: &[&str], above: &[&str]| numbers(floor, below, above, &head).unwrap_err();
+        let unlike = "the entries that stand below the floor are not those of the head";
+        let (forged, other) = (entry(3, Effect::Forbid, "scope:tools/call:crm/x"), suspend(2));
+        let resumed = resume(2, 1);
+        let from_above = forbid(5);
+        for below in [
+            vec![],
+            vec![all[0]],
+            vec![all[0], all[1], &forged],
+            vec![all[0], all[1], all[2]],
+            vec![all[0], &other],
+            vec![all[0], all[1], &resumed],
+            vec![all[0], all[1], &from_above],
+        ] {
+            assert_eq!(refused(at(3), &below, &all[3..]), unlike, "{below:?}");
+        }
+        assert_eq!(refused(at(6), &[all[1]], &all[6..]), unlike);
+        assert!(refused(at(8), &[&forged], &[]).contains("begin above the head's floor"));
+        assert!(refused(at(3), &all[..2], &all[4..]).contains("missing or changed"));
+        assert!(refused(at(2), &all[..2], &all[3..]).contains("missing or changed"));
+    }
 }

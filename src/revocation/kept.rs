@@ -86,7 +86,8 @@ impl KeptHead {
         let options = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new);
         let written = options.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
         written.and_then(|()| std::fs::rename(&new, &self.path)).map_err(failed)?;
-        let folder = self.path.parent().unwrap_or(Path::new("."));
+        // A bare name's parent is empty, and no folder.
+        let folder = self.path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
     }
 }

@@ -1,7 +1,7 @@
 //! The feed, read as a verifier reads it: every line chained, every head signed.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -344,6 +344,16 @@ async fn a_restored_backup_is_found_out_and_gone_on_from_in_a_new_epoch() {
     let told_note = std::fs::read_to_string(issuer.config().data_dir.join("head")).unwrap();
     let issuer = issuer
         .restart(async |config| {
+            // A number that comes twice is not believed, though a head counts the first.
+            let entry = reader.captured.split_inclusive("\n\n").find(|event| event.contains("invoice-bot")).unwrap();
+            let twice =
+                reader.captured.replace(entry, &(entry.to_owned() + &entry.replace("invoice-bot", "another-bot")));
+            let bent = config.data_dir.join("bent.txt");
+            std::fs::write(&bent, twice).unwrap();
+            let said =
+                attempt(config, &["db", "restore", "--new-epoch", "--import", bent.to_str().unwrap(), "--dry-run"]);
+            let said = String::from_utf8_lossy(&said.stderr);
+            assert!(said.contains("an entry is missing or changed"), "{said}");
             let capture = capture.to_str().unwrap();
             let look = chancery(config, &["db", "restore", "--new-epoch", "--import", capture, "--dry-run"]);
             assert!(look.contains("would restore") && look.contains("1 entries"), "{look}");
@@ -432,12 +442,34 @@ async fn what_a_verifier_saved_brings_back_what_a_backup_lacks() {
             std::fs::write(bent.join("feed-entries"), entries.replace("invoice-bot", "another-bot")).unwrap();
             let said = restore(&bent, "--dry-run");
             assert!(said.contains("an entry is missing or changed"), "{said}");
+            // Nor is a floor that the folder puts above the head's, as if all that is in force had stood below it.
+            let line = entries.lines().last().unwrap().replace("invoice-bot", "another-bot");
+            let standing = Chained::start(0).then(chancery::store::SHA256, line.as_bytes());
+            let head = std::fs::read_to_string(bent.join("feed-head")).unwrap();
+            let mut newest = head.lines().find_map(|line| line.strip_prefix("revocation ")).unwrap().split(' ');
+            let (n, hash) = (newest.next().unwrap(), newest.next().unwrap());
+            let first = json!({"epoch": "1", "floor": {"n": n, "hash": hash}, "standing": {"n": "1", "hash": standing.hash.to_string()}});
+            std::fs::write(bent.join("feed-entries"), format!("{first}\n{line}\n")).unwrap();
+            let said = restore(&bent, "--dry-run");
+            assert!(said.contains("begin above the head's floor"), "{said}");
             let said = restore(&config.data_dir, "--dry-run");
             assert!(said.contains("it has no feed-head"), "{said}");
             let said = restore(&service.folder, "--dry-run");
             assert!(said.contains("would restore") && said.contains("1 entries"), "{said}");
-            let said = restore(&service.folder, "--yes");
+            // With a configuration the last head goes into its data folder, wherever the kept one is read from.
+            let (file, data) = (bent.join("chancery.toml"), config.data_dir.display());
+            let text = format!(
+                "trust_domain = \"dev.invalid\"\ndata_dir = \"{data}\"\npublic_url = \"https://localhost\"\n\
+                 status_url = \"http://status.internal\"\n[listen]\napi = \"127.0.0.1:0\"\nstatus = \"127.0.0.1:0\"\n\
+                 [keys]\nseal = \"file:/nowhere/seal.key\"\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let mut command = crate::program::chancery();
+            command.args(["db", "restore", "--new-epoch", "--yes", "--head", "none", "--import"]).arg(&service.folder);
+            let output = command.arg("--config").arg(file).current_dir(&bent).output().unwrap();
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
             assert!(said.contains("epoch 2 begins above revocation 3"), "{said}");
+            assert!(config.data_dir.join("head-1").exists() && !bent.join("head-1").exists());
         })
         .await;
     let key = Key::draw();
@@ -514,12 +546,17 @@ async fn tamper(config: &Config, sql: &'static str) {
 
 /// What the command line says about the issuer's database.
 fn chancery(config: &Config, words: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
-    command.args(words).args(["--database", &config.database_url()]);
-    if words.contains(&"restore") {
-        command.arg("--head").arg(config.data_dir.join("head"));
-    }
-    let output = command.output().unwrap();
+    let output = attempt(config, words);
     assert!(output.status.success(), "{words:?}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// How it ends, in the data folder.
+fn attempt(config: &Config, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
+    command.args(words).args(["--database", &config.database_url()]).current_dir(&config.data_dir);
+    if words.contains(&"restore") {
+        command.args(["--head", "head"]);
+    }
+    command.output().unwrap()
 }
