@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chancery_agent::Identity;
 use chancery_api::JoinTokenCreated;
-use chancery_verifier::{Denial, Knowledge, Rules, Status, Verifier};
+use chancery_verifier::{Denial, Knowledge, Moment, Rules, Status, Verifier};
 use serde_json::{Value, json};
 
 use crate::fixture::{Held, Issuer};
@@ -52,7 +52,13 @@ impl Service {
     }
 
     pub(crate) fn judge(&self, held: &Held) -> Result<Knowledge, Denial> {
+        self.judge_after(held, Duration::ZERO)
+    }
+
+    /// What it would say if nothing came for so long.
+    fn judge_after(&self, held: &Held, silence: Duration) -> Result<Knowledge, Denial> {
         let now = self.verifier.now();
+        let now = Moment { wall: now.wall + silence, monotonic: now.monotonic + silence };
         self.verifier.client(&held.chain(), now).and_then(|peer| self.verifier.check(&peer, now))
     }
 }
@@ -150,7 +156,16 @@ async fn an_issuer_that_restarts_costs_nobody_a_refusal() {
             }
         }
     });
-    let issuer = issuer.restart(async |_| {}).await;
+    let issuer = issuer
+        .restart(async |_| {
+            service.until(|status| status.health.as_ref().is_some_and(|health| !health.connected)).await;
+            // Nothing tells of what ages by time alone: it is asked now, and as of the end of the longest restart.
+            assert_eq!(service.judge(&bot), Ok(Knowledge::Fresh));
+            service.judge_after(&bot, LATER).unwrap();
+        })
+        .await;
+    // Nothing was heard all the while.
+    service.judge(&bot).unwrap();
     service
         .until(|status| status.health.as_ref().is_some_and(|health| health.connected && health.reconnects > 0))
         .await;
