@@ -30,12 +30,7 @@ impl AuthorityCertificate {
     /// It is malformed, or no authority's of one trust domain: a CA that signs certificates and CRLs, with a subject, a key
     /// id of 20 bytes and one SPIFFE ID without a path.
     pub fn read(der: Vec<u8>) -> Result<Self, AuthorityError> {
-        let parts = Parts::read(&der)?;
-        let fields = Fields::read(parts.tbs)?;
-        // RFC 5280 §4.1.1.2: MUST contain the same algorithm identifier as the signature field.
-        if parts.algorithm != fields.algorithm {
-            return Err(AuthorityError::Unfit("it names two different signature algorithms"));
-        }
+        let fields = Fields::of_certificate(&der)?;
         let public = PublicKey::read(fields.spki)?.ok_or(AuthorityError::Unfit("its key is of no known kind"))?;
         let value = |id, missing| fields.extension(id).map(|e| e.value).ok_or(AuthorityError::Unfit(missing));
         let mut constraints = Reader::new(value(oid::BASIC_CONSTRAINTS, "it has no basicConstraints")?);
@@ -54,18 +49,17 @@ impl AuthorityCertificate {
         let key_id = Reader::new(value(oid::SUBJECT_KEY_ID, "it has no subjectKeyIdentifier")?)
             .octets()
             .map_err(|_| AuthorityError::Unfit("its subjectKeyIdentifier has other than 20 bytes"))?;
-        let time = |time: certificate::Time<'_>| time.at().ok_or(AuthorityError::Unfit("its validity is malformed"));
-        let serial = fields.serial.strip_prefix(&[0]).unwrap_or(fields.serial);
+        let (not_before, not_after) = fields.validity()?;
         Ok(Self {
-            serial: Serial::from_bytes(serial).ok_or(AuthorityError::Unfit("its serial is zero or too long"))?,
+            serial: fields.serial_number()?,
             issuer: fields.issuer.to_vec(),
             subject: fields.subject.to_vec(),
             spki: fields.spki.to_vec(),
             algorithm: public.algorithm,
             key_id: KeyId::from_bytes(key_id),
             trust_domain: trust_domain(value(oid::SUBJECT_ALT_NAME, "it has no SPIFFE ID")?)?,
-            not_before: time(fields.not_before)?,
-            not_after: time(fields.not_after)?,
+            not_before,
+            not_after,
             der,
         })
     }
@@ -137,9 +131,14 @@ impl AuthorityCertificate {
 
     /// Whether the issuer's name and key stand behind it. Says nothing of time or revocation.
     pub fn signed_by(&self, issuer: &Self, crypto: Crypto) -> bool {
-        let key = PublicKey::read(&issuer.spki).ok().flatten();
-        let (Some(key), Ok(parts)) = (key, Parts::read(&self.der)) else { return false };
-        self.issuer == issuer.subject
+        issuer.signed(&self.der, &self.issuer, crypto)
+    }
+
+    /// Whether its name and key stand behind a certificate, which names this issuer.
+    pub(crate) fn signed(&self, certificate: &[u8], issuer: &[u8], crypto: Crypto) -> bool {
+        let key = PublicKey::read(&self.spki).ok().flatten();
+        let (Some(key), Ok(parts)) = (key, Parts::read(certificate)) else { return false };
+        issuer == self.subject
             && parts.algorithm == key.algorithm.signature_identifier()
             && (crypto.verify)(key.algorithm, key.bits, parts.tbs, parts.signature)
     }

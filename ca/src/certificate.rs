@@ -5,7 +5,7 @@
 use chancery_identity::der::{self, DerError, Reader, Writer, context, context_constructed};
 use chancery_identity::{KeyId, Serial, Timestamp, oid};
 
-use crate::Algorithm;
+use crate::{Algorithm, AuthorityError};
 
 /// id-ad-caIssuers, RFC 5280 §4.2.2.1.
 pub(crate) const CA_ISSUERS: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 48, 2];
@@ -197,6 +197,28 @@ pub(crate) struct Extension<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Of a whole certificate.
+    pub(crate) fn of_certificate(der: &'a [u8]) -> Result<Self, AuthorityError> {
+        let parts = Parts::read(der)?;
+        let fields = Self::read(parts.tbs)?;
+        // RFC 5280 §4.1.1.2: MUST contain the same algorithm identifier as the signature field.
+        if parts.algorithm != fields.algorithm {
+            return Err(AuthorityError::Unfit("it names two different signature algorithms"));
+        }
+        Ok(fields)
+    }
+
+    pub(crate) fn serial_number(&self) -> Result<Serial, AuthorityError> {
+        let serial = self.serial.strip_prefix(&[0]).unwrap_or(self.serial);
+        Serial::from_bytes(serial).ok_or(AuthorityError::Unfit("its serial is zero or too long"))
+    }
+
+    /// From when to when.
+    pub(crate) fn validity(&self) -> Result<(Timestamp, Timestamp), AuthorityError> {
+        let malformed = AuthorityError::Unfit("its validity is malformed");
+        self.not_before.at().zip(self.not_after.at()).ok_or(malformed)
+    }
+
     pub(crate) fn read(tbs: &'a [u8]) -> Result<Self, DerError> {
         let mut outer = Reader::new(tbs);
         let mut fields = outer.nested(der::SEQUENCE)?;

@@ -3,7 +3,7 @@
 use chancery_identity::{KeyId, Serial, Timestamp};
 
 use crate::algorithm::PublicKey;
-use crate::certificate::{Fields, Parts, Time};
+use crate::certificate::Fields;
 use crate::{Algorithm, AuthorityCertificate, AuthorityError, Crypto, key};
 
 /// The certificate of a key that signs heads, taken apart; no signature judged.
@@ -24,26 +24,20 @@ impl HeadKeyCertificate {
     /// # Errors
     /// It is malformed, or its key is no Ed25519 key.
     pub fn read(der: Vec<u8>) -> Result<Self, AuthorityError> {
-        let parts = Parts::read(&der)?;
-        let fields = Fields::read(parts.tbs)?;
-        // RFC 5280 §4.1.1.2: MUST contain the same algorithm identifier as the signature field.
-        if parts.algorithm != fields.algorithm {
-            return Err(AuthorityError::Unfit("it names two different signature algorithms"));
-        }
+        let fields = Fields::of_certificate(&der)?;
         let unfit = AuthorityError::Unfit("its key is no Ed25519 key");
         let public_key = match PublicKey::read(fields.spki)? {
             Some(key) if key.algorithm == Algorithm::Ed25519 => key.bits.try_into().map_err(|_| unfit)?,
             _ => return Err(unfit),
         };
-        let time = |time: Time<'_>| time.at().ok_or(AuthorityError::Unfit("its validity is malformed"));
-        let serial = fields.serial.strip_prefix(&[0]).unwrap_or(fields.serial);
+        let (not_before, not_after) = fields.validity()?;
         Ok(Self {
-            serial: Serial::from_bytes(serial).ok_or(AuthorityError::Unfit("its serial is zero or too long"))?,
+            serial: fields.serial_number()?,
             issuer: fields.issuer.to_vec(),
             spki: fields.spki.to_vec(),
             public_key,
-            not_before: time(fields.not_before)?,
-            not_after: time(fields.not_after)?,
+            not_before,
+            not_after,
             der,
         })
     }
@@ -85,10 +79,6 @@ impl HeadKeyCertificate {
 
     /// Whether the root's name and key stand behind it. Says nothing of time or revocation.
     pub fn signed_by(&self, root: &AuthorityCertificate, crypto: Crypto) -> bool {
-        let key = PublicKey::read(root.spki()).ok().flatten();
-        let (Some(key), Ok(parts)) = (key, Parts::read(&self.der)) else { return false };
-        self.issuer == root.subject()
-            && parts.algorithm == key.algorithm.signature_identifier()
-            && (crypto.verify)(key.algorithm, key.bits, parts.tbs, parts.signature)
+        root.signed(&self.der, &self.issuer, crypto)
     }
 }
