@@ -43,7 +43,7 @@ pub(crate) struct Commits {
 
 impl Default for Commits {
     fn default() -> Self {
-        let size = Histogram::new(exponential_buckets(1.0, 2.0, 8));
+        let size = Histogram::new(exponential_buckets(1.0, 2.0, 9));
         // From a quarter of a millisecond to two seconds.
         let seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
         Self { size, seconds }

@@ -1,0 +1,102 @@
+//! What can go wrong with a database.
+
+use std::path::PathBuf;
+
+use chancery_identity::LeafError;
+use sqlx::migrate::MigrateError;
+
+/// What can go wrong with a database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DbError {
+    /// Neither of the two kinds.
+    #[error("wanted a store of sqlite: or postgres:, got {0:?}")]
+    Url(Box<str>),
+    /// No file there.
+    #[error("there is no database at {}; `chancery db migrate` makes one", path.display())]
+    Absent {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file cannot be made.
+    #[error("cannot make the database {}", path.display())]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: std::io::Error,
+    },
+    /// Made by an earlier version, or empty.
+    #[error("the database has {found} of {wanted} migrations; run `chancery db migrate` (make a backup first)")]
+    Unmigrated {
+        /// How many it has.
+        found: usize,
+        /// How many this program needs.
+        wanted: usize,
+    },
+    /// Made by a later version.
+    #[error(
+        "the database was made by a later version (migration {found}, known are {known}); use that version's program"
+    )]
+    Newer {
+        /// The migration that this program does not know.
+        found: i64,
+        /// How many it knows.
+        known: usize,
+    },
+    /// Migrated by something else.
+    #[error("migration {version} of the database is not the one this program has; use the program that made it")]
+    Altered {
+        /// Which.
+        version: i64,
+    },
+    /// A migration failed.
+    #[error("cannot migrate the database")]
+    Migrate(#[from] MigrateError),
+    /// A column holds what was never written there.
+    #[error("column {column} of a row holds what no version wrote; restore a backup")]
+    Column {
+        /// Which, counted from 0.
+        column: usize,
+    },
+    /// A lineage's row changed under the transaction that holds it.
+    #[error("a lineage is not what was read of it in the same transaction; restore a backup")]
+    Lineage,
+    /// The head row is gone.
+    #[error("the database has no head row; restore a backup")]
+    NoHead,
+    /// A number that no entry has.
+    #[error("the revocation sequence has no entry {}; restore a backup", .after + 1)]
+    Gap {
+        /// The last one that is there.
+        after: u64,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// A certificate that no version wrote.
+    #[error("a certificate in the database cannot be read; restore a backup")]
+    Certificate(#[source] LeafError),
+    /// A document that no version wrote.
+    #[error("a record in the database cannot be read; restore a backup")]
+    Document(#[source] serde_json::Error),
+    /// The database said no, or nothing.
+    #[error("the database failed")]
+    Sqlx(#[from] sqlx::Error),
+}
+
+impl DbError {
+    /// Whether the database is well and said no to one statement.
+    pub(in crate::store) fn concerns_statement(&self) -> bool {
+        matches!(
+            self,
+            Self::Sqlx(sqlx::Error::Database(_)) | Self::Column { .. } | Self::Document(_) | Self::Certificate(_)
+        )
+    }
+
+    /// Whether a row was refused because another one has its key.
+    pub(in crate::store) fn unique_violation(&self) -> bool {
+        matches!(self, Self::Sqlx(sqlx::Error::Database(error)) if error.is_unique_violation())
+    }
+}
