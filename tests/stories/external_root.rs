@@ -375,9 +375,8 @@ async fn an_issuer_under_an_external_root_from_end_to_end() {
 /// What follows the arc of the project in the usage of keys that sign heads.
 const HEAD_KEY_USAGE: &[u64] = &[4];
 
-#[tokio::test]
-async fn under_an_external_root_the_feed_is_heard_and_its_keys_follow_each_other() {
-    let root = Root::new("dev.invalid");
+/// An issuer for which the root signed both requests, and its folder.
+async fn under(root: &Root) -> (Issuer, PathBuf) {
     let mut data = None;
     let issuer = Issuer::start_after(
         |config, folder| {
@@ -395,6 +394,13 @@ async fn under_an_external_root_the_feed_is_heard_and_its_keys_follow_each_other
         },
     )
     .await;
+    (issuer, data.unwrap())
+}
+
+#[tokio::test]
+async fn under_an_external_root_the_feed_is_heard_and_its_keys_follow_each_other() {
+    let root = Root::new("dev.invalid");
+    let (issuer, data) = under(&root).await;
     let ready: Value = issuer.client(None).get("/readyz").await.unwrap().body;
     assert_eq!(ready["warnings"], json!([]));
 
@@ -419,7 +425,7 @@ async fn under_an_external_root_the_feed_is_heard_and_its_keys_follow_each_other
     assert!(warned.contains("the key that signs heads needs a successor"), "{warned}");
     let seal = chancery::authority::Seal::open(&issuer.server.issuer().config().seal).unwrap();
     let (trust_domain, rng) = (issuer.server.issuer().trust_domain(), ring::rand::SystemRandom::new());
-    let asked = request(Requested::HeadKey, trust_domain, &data.unwrap(), &seal, &rng).await.unwrap();
+    let asked = request(Requested::HeadKey, trust_domain, &data, &seal, &rng).await.unwrap();
     let imported = import(&issuer, &[&root.sign_head_key_from(&asked, Wrong::Nothing, 46)]).await;
     assert!(imported["head_key"]["signs_from_at"].is_string(), "{imported}");
     follower.announced(2).await;
@@ -433,24 +439,8 @@ async fn under_an_external_root_the_feed_is_heard_and_its_keys_follow_each_other
 #[tokio::test]
 async fn what_an_import_recorded_and_did_not_announce_is_announced_when_it_is_handed_in_again() {
     let root = Root::new("dev.invalid");
-    let mut data = None;
-    let issuer = Issuer::start_after(
-        |config, folder| {
-            config.root = chancery::config::RootKey::External;
-            data = Some(folder.to_path_buf());
-        },
-        async |config, seal, store, rng| {
-            let asked = async |what| request(what, &config.trust_domain, &config.data_dir, seal, rng).await.unwrap();
-            let (issuing, head_key) = (asked(Requested::Issuing).await, asked(Requested::HeadKey).await);
-            let issuing = root.sign(&issuing, "dev.invalid", Wrong::Nothing);
-            let parts =
-                [root.pem.clone(), issuing, root.sign_head_key(&head_key, Wrong::Nothing), root.crl(1, 30, &[])];
-            let handed = chancery::authority::Handed::read(parts.concat().as_bytes()).unwrap();
-            chancery::authority::import_offline(config, seal, store, rng, handed, now()).await.unwrap();
-        },
-    )
-    .await;
-    let (inner, data, rng) = (issuer.server.issuer(), data.unwrap(), ring::rand::SystemRandom::new());
+    let (issuer, data) = under(&root).await;
+    let (inner, data, rng) = (issuer.server.issuer(), data, ring::rand::SystemRandom::new());
     let seal = chancery::authority::Seal::open(&inner.config().seal).unwrap();
     let asked = async |what| request(what, inner.trust_domain(), &data, &seal, &rng).await.unwrap();
     let (issuing, head_key) = (asked(Requested::Issuing).await, asked(Requested::HeadKey).await);
