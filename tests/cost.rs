@@ -38,7 +38,7 @@ const MANY: usize = 600;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Asked(BTreeMap<String, (u64, u64, u64)>);
 
-/// The one listener of this process to what sqlx says.
+/// The one listener of this process to what is said of statements.
 static SAID: OnceLock<Arc<Mutex<Asked>>> = OnceLock::new();
 /// One at a time is counted.
 static COUNTING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -58,7 +58,7 @@ impl Visit for Statement {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "summary" => self.summary = value.trim().to_owned(),
+            "summary" | "sql" => self.summary = value.trim().to_owned(),
             "db.statement" => self.whole = value.trim().to_owned(),
             _ => {}
         }
@@ -66,8 +66,8 @@ impl Visit for Statement {
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
-            "rows_affected" => self.affected = value,
-            "rows_returned" => self.returned = value,
+            "rows_affected" | "changed" => self.affected = value,
+            "rows_returned" | "returned" => self.returned = value,
             _ => {}
         }
     }
@@ -75,7 +75,7 @@ impl Visit for Statement {
 
 impl Subscriber for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
+        ["sqlx::query", "chancery::sql"].contains(&metadata.target())
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -12,10 +12,11 @@ use super::db::{Db, DbError, Transaction, Value};
 use super::decision::{Cause, Committed};
 use super::feed;
 use super::head::Head;
+use super::keys::Keys;
 use super::lineages::{self, Renewed, StoredLineage};
 use super::log::SHA256;
 use super::registry::{Owned, Registered, document};
-use super::rows::Insert;
+use super::rows::Write;
 use super::state::{Change, State};
 use super::tokens::{self, JoinTokenRow, Redemption};
 
@@ -38,6 +39,8 @@ pub struct Batch<'a> {
     certificates: Vec<CertificateRow>,
     lineages: Vec<StoredLineage>,
     renewed: Vec<Renewed>,
+    /// The keys that lineages began with or went on to, and until when.
+    certified: Vec<([u8; 32], Lineage, Timestamp)>,
     redemptions: Vec<Redemption>,
     entries: Vec<[Value; 6]>,
     nodes: Vec<[Value; 3]>,
@@ -115,6 +118,7 @@ impl<'a> Batch<'a> {
             certificates: Vec::new(),
             lineages: Vec::new(),
             renewed: Vec::new(),
+            certified: Vec::new(),
             redemptions: Vec::new(),
             entries: Vec::new(),
             nodes: Vec::new(),
@@ -124,12 +128,12 @@ impl<'a> Batch<'a> {
     }
 
     /// Asks the database for what is wanted.
-    pub(super) async fn find(&mut self, wanted: Wanted) -> Result<(), DbError> {
+    pub(super) async fn find(&mut self, wanted: Wanted, keys: &Keys) -> Result<(), DbError> {
         let (transaction, at) = (&mut self.transaction, self.at);
         if self.lineages_are == Lineages::Read {
             self.found.lineages = lineages::find(transaction, wanted.lineages).await?;
         }
-        self.found.keys = lineages::find_keys(transaction, wanted.keys, at).await?;
+        self.found.keys = keys.holders(transaction, wanted.keys, at).await?;
         let unsure = wanted.instances.into_iter().filter(|(agent, (more, max))| {
             let known = self.instances.get(agent);
             known.is_none_or(|live| live + more > *max)
@@ -295,12 +299,14 @@ impl<'a> Batch<'a> {
     /// Queues a lineage's row.
     pub(super) fn add_lineage(&mut self, row: StoredLineage) {
         self.found.keys.insert(row.key_digest, row.id);
+        self.certified.push((row.key_digest, row.id, row.not_after));
         self.lineages.push(row);
     }
 
     /// Queues what a renewal makes of its lineage.
     pub(super) fn renew_lineage(&mut self, renewed: Renewed) {
         self.found.keys.insert(renewed.key_digest, renewed.id);
+        self.certified.push((renewed.key_digest, renewed.id, renewed.not_after));
         if let Some(lineage) = self.found.lineages.get_mut(&renewed.id) {
             lineage.previous_serial = Some(lineage.serial);
             (lineage.serial, lineage.key_digest) = (renewed.serial, renewed.key_digest);
@@ -389,7 +395,8 @@ impl<'a> Batch<'a> {
         FEED.run(transaction, self.feed).await?;
         self.head.at = self.at;
         self.head.write(transaction, lease_ms, now).await?;
-        Ok(Closed { transaction: self.transaction, head: self.head, changes: self.changes })
+        let Self { transaction, head, changes, certified, .. } = self;
+        Ok(Closed { transaction, head, changes, certified })
     }
 
     /// Undoes all of it.
@@ -408,9 +415,11 @@ pub(super) struct Closed {
     pub(super) transaction: Transaction,
     pub(super) head: Head,
     pub(super) changes: Vec<Change>,
+    /// Keys, of which lineages, until when.
+    pub(super) certified: Vec<([u8; 32], Lineage, Timestamp)>,
 }
 
-static ENTRIES: Insert<6> =
-    Insert::new("INSERT INTO log_entry (position, at, action, salt, record, commitment) VALUES", "");
-static FEED: Insert<5> = Insert::new("INSERT INTO feed_entry (n, epoch, over_at, line, chain) VALUES", "");
-static NODES: Insert<3> = Insert::new("INSERT INTO log_node (level, position, hash) VALUES", "");
+static ENTRIES: Write<6> =
+    Write::insert("INSERT INTO log_entry (position, at, action, salt, record, commitment) VALUES");
+static FEED: Write<5> = Write::insert("INSERT INTO feed_entry (n, epoch, over_at, line, chain) VALUES");
+static NODES: Write<3> = Write::insert("INSERT INTO log_node (level, position, hash) VALUES");

@@ -9,7 +9,7 @@ use super::db::{Db, DbError, Row, Transaction, Value};
 use super::decision::{Cause, Committed, Decision, Holder, HolderKind, Rank, Refused, Undecided};
 use super::lineages::{Renewed, StoredLineage};
 use super::log::SHA256;
-use super::rows::Insert;
+use super::rows::Write;
 use super::tokens::Spent;
 
 /// A certificate that was signed and is in nobody's hands yet.
@@ -209,8 +209,11 @@ impl Decision for Renew {
         let id = new.lineage()?;
         // Who rejoins shows a certificate that the store holds byte for byte: that its authority is stopped says nothing of
         // the lineage.
-        let authority = if self.spends.is_some() { new.certificate.authority } else { self.previous.authority };
-        refuse_stopped(batch, &Certificate { authority, ..self.previous.clone() })?;
+        if self.spends.is_some() {
+            refuse_stopped(batch, &Certificate { authority: new.certificate.authority, ..self.previous.clone() })?;
+        } else {
+            refuse_stopped(batch, &self.previous)?;
+        }
         refuse_stopped(batch, new.certificate)?;
         let over = || Refused::LineageOver(id);
         if self.previous.grant.as_ref().is_none_or(|grant| grant.lineage != id) {
@@ -483,7 +486,6 @@ const SELECT: &str = "SELECT key, der, log_index, log_entry.at, (SELECT epoch FR
 const BY_SERIAL: &str = "SELECT key, der, log_index, log_entry.at, (SELECT epoch FROM head) FROM certificate \
                          LEFT JOIN log_entry ON position = log_index WHERE serial = $1";
 
-static INSERT: Insert<10> = Insert::new(
+static INSERT: Write<10> = Write::insert(
     "INSERT INTO certificate (key, serial, authority, kind, name, lineage, delegated, not_after, log_index, der) VALUES",
-    "",
 );

@@ -3,17 +3,17 @@
 //! SQL above is written once: `$n` placeholders, integers, text and blobs, `ON CONFLICT`, `RETURNING`.
 
 mod error;
+mod writing;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::types::FromSql;
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Pool, Postgres, Row as _, SqlSafeStr, SqlStr, Sqlite};
 
 pub use error::DbError;
@@ -21,8 +21,8 @@ pub use error::DbError;
 /// One database: connections that read, and those that write.
 #[derive(Clone, Debug)]
 pub(super) enum Db {
-    /// One file; readers see the last commit while the one writer works.
-    Sqlite { read: Pool<Sqlite>, write: Pool<Sqlite>, copy: Pool<Sqlite>, path: PathBuf },
+    /// One file; readers see the last commit while the one writer works. `copy` is for what is done beside both.
+    Sqlite { read: Pool<Sqlite>, write: writing::Connection, copy: Pool<Sqlite>, path: PathBuf },
     /// A server.
     Postgres { read: Pool<Postgres>, write: Pool<Postgres> },
 }
@@ -38,36 +38,15 @@ pub(super) enum Value {
 /// One row of an answer.
 pub(super) enum Row {
     Sqlite(SqliteRow),
+    /// Read where it is written.
+    Writing(Vec<rusqlite::types::Value>),
     Postgres(PgRow),
 }
 
 /// A transaction that writes; rolled back when dropped.
 pub(super) enum Transaction {
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Sqlite(writing::Transaction),
     Postgres(sqlx::Transaction<'static, Postgres>),
-}
-
-/// How a statement with thousands of values, each used once and in order, marks their places.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Placeholder {
-    /// `$1`, as everywhere else.
-    Numbered,
-    /// `?`: SQLite looks for the name of each numbered one by a walk over all of them.
-    Plain,
-}
-
-impl Placeholder {
-    pub(super) const ALL: [Self; 2] = [Self::Numbered, Self::Plain];
-}
-
-/// Runs the arm for either kind of database; both sides have the same methods and different types.
-macro_rules! either {
-    ($value:expr, $kind:ident :: { $($pattern:tt)* } => $body:expr) => {
-        match $value {
-            $kind::Sqlite $($pattern)* => $body,
-            $kind::Postgres $($pattern)* => $body,
-        }
-    };
 }
 
 impl Db {
@@ -84,8 +63,6 @@ impl Db {
     async fn connect(url: &str, create: bool) -> Result<Self, DbError> {
         if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url)?
-                .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
                 .busy_timeout(BUSY_TIMEOUT)
                 .statement_cache_capacity(STATEMENTS)
@@ -96,17 +73,7 @@ impl Db {
             } else if !path.exists() {
                 return Err(DbError::Absent { path });
             }
-            // The write connection comes first: it turns a new file to WAL.
-            let writer = options
-                .clone()
-                .pragma("temp_store", "memory")
-                .pragma("cache_size", CACHE_KIB)
-                // Each statement here has its index. SQLite would make one over the values of a statement at hand, and read all
-                // of a table beside it.
-                .pragma("automatic_index", "off")
-                .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
-            let write =
-                SqlitePoolOptions::new().acquire_timeout(ACQUIRE).max_connections(1).connect_with(writer).await?;
+            let write = writing::Connection::open(&path)?;
             let copy = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
             let read = SqlitePoolOptions::new()
                 .acquire_timeout(ACQUIRE)
@@ -139,7 +106,7 @@ impl Db {
         let before = self.migrations_applied().await?.unwrap_or_default().len();
         let migrator = Migrator::with_migrations(self.migrations());
         match self {
-            Self::Sqlite { write, .. } => migrator.run(write).await?,
+            Self::Sqlite { copy, .. } => migrator.run(copy).await?,
             Self::Postgres { write, .. } => migrator.run(write).await?,
         }
         Ok(self.migrations().len() - before)
@@ -176,7 +143,7 @@ impl Db {
             return Ok(None);
         }
         let applied = match self {
-            Self::Sqlite { write, .. } => write.acquire().await?.list_applied_migrations(MIGRATIONS_TABLE).await?,
+            Self::Sqlite { copy, .. } => copy.acquire().await?.list_applied_migrations(MIGRATIONS_TABLE).await?,
             Self::Postgres { write, .. } => write.acquire().await?.list_applied_migrations(MIGRATIONS_TABLE).await?,
         };
         Ok(Some(applied.into_iter().map(|one| (one.version, one.checksum.into_owned())).collect()))
@@ -222,11 +189,10 @@ impl Db {
 
     /// Begins a transaction that no other writer can be inside of until it ends.
     ///
-    /// SQLite takes its write lock at once, as a deferred read-then-write would fail with BUSY; PostgreSQL locks the
-    /// head row, as read committed would let two writers pass the same check.
+    /// PostgreSQL locks the head row, as read committed would let two writers pass the same check.
     pub(super) async fn begin(&self) -> Result<Transaction, DbError> {
         match self {
-            Self::Sqlite { write, .. } => Ok(Transaction::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?)),
+            Self::Sqlite { write, .. } => Ok(Transaction::Sqlite(write.begin().await?)),
             Self::Postgres { write, .. } => {
                 let mut transaction = write.begin().await?;
                 sqlx::query("SELECT one FROM head FOR UPDATE").execute(&mut *transaction).await?;
@@ -246,13 +212,13 @@ impl Db {
 
     /// Copies a file's contents, as of the last commit, into a new one; `false` where the database is no file.
     pub(super) async fn copy_to(&self, file: &Path) -> Result<bool, DbError> {
-        let Self::Sqlite { write, .. } = self else { return Ok(false) };
+        let Self::Sqlite { copy, .. } = self else { return Ok(false) };
         // Readable by its owner only, as the original is.
         create_private(file).map_err(|error| DbError::File { path: file.to_owned(), error })?;
         let file = file.to_str().ok_or_else(|| DbError::Absent { path: file.to_owned() })?.to_owned();
         let mut arguments = SqliteArguments::default();
         arguments.add(file).map_err(sqlx::Error::Encode)?;
-        sqlx::query_with("VACUUM INTO $1", arguments).execute(write).await?;
+        sqlx::query_with("VACUUM INTO $1", arguments).execute(copy).await?;
         Ok(true)
     }
 
@@ -266,13 +232,17 @@ impl Db {
 
     /// Ends all connections; what they were doing is finished first.
     pub(super) async fn close(&self) {
-        if let Self::Sqlite { copy, .. } = self {
-            copy.close().await;
+        match self {
+            Self::Sqlite { read, write, copy, .. } => {
+                read.close().await;
+                copy.close().await;
+                write.close().await;
+            }
+            Self::Postgres { read, write } => {
+                read.close().await;
+                write.close().await;
+            }
         }
-        either!(self, Self::{ { read, write, .. } } => {
-            read.close().await;
-            write.close().await;
-        });
     }
 }
 
@@ -281,10 +251,7 @@ impl Transaction {
     pub(super) async fn rows(&mut self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<Vec<Row>, DbError> {
         let sql = sql.into().0;
         match self {
-            Self::Sqlite(inner) => {
-                let rows = sqlx::query_with(sql, sqlite_arguments(values)?).fetch_all(&mut **inner).await?;
-                Ok(rows.into_iter().map(Row::Sqlite).collect())
-            }
+            Self::Sqlite(inner) => Ok(inner.rows(sql.as_str(), &values)?.into_iter().map(Row::Writing).collect()),
             Self::Postgres(inner) => {
                 let rows = sqlx::query_with(sql, postgres_arguments(values)?).fetch_all(&mut **inner).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
@@ -301,31 +268,36 @@ impl Transaction {
     pub(super) async fn execute(&mut self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<u64, DbError> {
         let sql = sql.into().0;
         match self {
-            Self::Sqlite(inner) => {
-                Ok(sqlx::query_with(sql, sqlite_arguments(values)?).execute(&mut **inner).await?.rows_affected())
-            }
+            Self::Sqlite(inner) => inner.execute(sql.as_str(), &values),
             Self::Postgres(inner) => {
                 Ok(sqlx::query_with(sql, postgres_arguments(values)?).execute(&mut **inner).await?.rows_affected())
             }
         }
     }
 
-    /// How long statements mark the places of their values.
-    pub(super) const fn placeholder(&self) -> Placeholder {
+    /// How many rows one statement may have. A statement is a message to PostgreSQL and its answer; to SQLite, which needs
+    /// neither, one with a single row costs the least for each.
+    pub(super) const fn rows_at_once(&self) -> usize {
         match self {
-            Self::Sqlite(_) => Placeholder::Plain,
-            Self::Postgres(_) => Placeholder::Numbered,
+            Self::Sqlite(_) => 1,
+            Self::Postgres(_) => usize::MAX,
         }
     }
 
     /// Makes it durable. An error says nothing of whether it is.
     pub(super) async fn commit(self) -> Result<(), DbError> {
-        either!(self, Self::{ (inner) } => Ok(inner.commit().await?))
+        match self {
+            Self::Sqlite(inner) => inner.commit(),
+            Self::Postgres(inner) => Ok(inner.commit().await?),
+        }
     }
 
     /// Undoes it, at once.
     pub(super) async fn rollback(self) -> Result<(), DbError> {
-        either!(self, Self::{ (inner) } => Ok(inner.rollback().await?))
+        match self {
+            Self::Sqlite(inner) => inner.rollback(),
+            Self::Postgres(inner) => Ok(inner.rollback().await?),
+        }
     }
 }
 
@@ -363,14 +335,21 @@ pub(super) trait Column: Sized {
 
 /// What both databases can read.
 pub(super) trait RawColumn: Sized {
-    fn read(row: &Row, column: usize) -> Result<Option<Self>, sqlx::Error>;
+    fn read(row: &Row, column: usize) -> Result<Option<Self>, DbError>;
 }
 
 macro_rules! raw_columns {
     ($($type:ty),+) => {$(
         impl RawColumn for $type {
-            fn read(row: &Row, column: usize) -> Result<Option<Self>, sqlx::Error> {
-                either!(row, Row::{ (row) } => row.try_get(column))
+            fn read(row: &Row, column: usize) -> Result<Option<Self>, DbError> {
+                match row {
+                    Row::Sqlite(row) => Ok(row.try_get(column)?),
+                    Row::Postgres(row) => Ok(row.try_get(column)?),
+                    Row::Writing(row) => {
+                        let value = row.get(column).ok_or(DbError::Column { column })?;
+                        Option::column_result(value.into()).map_err(|_| DbError::Column { column })
+                    }
+                }
             }
         }
 
@@ -501,12 +480,14 @@ const SQLITE_MIGRATIONS: &[(&str, &str)] = &[
     ("feed", include_str!("../../migrations/sqlite/0002_feed.sql")),
     ("verifiers", include_str!("../../migrations/sqlite/0003_verifiers.sql")),
     ("uses", include_str!("../../migrations/sqlite/0004_uses.sql")),
+    ("keys", include_str!("../../migrations/sqlite/0005_keys.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[(&str, &str)] = &[
     ("first", include_str!("../../migrations/postgres/0001_first.sql")),
     ("feed", include_str!("../../migrations/postgres/0002_feed.sql")),
     ("verifiers", include_str!("../../migrations/postgres/0003_verifiers.sql")),
     ("uses", include_str!("../../migrations/postgres/0004_uses.sql")),
+    ("keys", include_str!("../../migrations/postgres/0005_keys.sql")),
 ];
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
@@ -518,10 +499,6 @@ const READERS: u32 = 8;
 const STATEMENTS: usize = 512;
 /// Rows that SQLite's thread may be ahead of whoever reads them.
 const ROWS: usize = 1024;
-/// What the writing connection keeps of the file in memory, in KiB; SQLite writes it with a minus.
-const CACHE_KIB: &str = "-32768";
-/// Pages in the write-ahead log before they are copied into the file, 16 MiB: a page that many commits change is copied once.
-const CHECKPOINT_PAGES: &str = "4096";
 /// A second program on the same file, such as a backup, is waited for this long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 

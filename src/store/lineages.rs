@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::db::{Db, DbError, Row, Transaction, Value};
 use super::decision::{Committed, Decision, HolderKind, Undecided};
 use super::registry::{document, parse};
-use super::rows::{Insert, SelectIn};
+use super::rows::{SelectIn, Write};
 use super::tokens;
 
 /// Where a chain of renewals stands.
@@ -190,22 +190,6 @@ pub(super) async fn find(
     rows.iter().map(|row| StoredLineage::from_row(row).map(|lineage| (lineage.id, lineage))).collect()
 }
 
-/// The living lineages that hold these keys.
-pub(super) async fn find_keys(
-    transaction: &mut Transaction,
-    keys: HashSet<[u8; 32]>,
-    now: Timestamp,
-) -> Result<HashMap<[u8; 32], Lineage>, DbError> {
-    let rows = BY_KEY.run(transaction, &[], keys.into_iter().map(|key| [key.into()]).collect()).await?;
-    let mut living = HashMap::new();
-    for row in &rows {
-        if row.read::<Timestamp>(2)? >= now {
-            living.insert(row.read(0)?, row.read(1)?);
-        }
-    }
-    Ok(living)
-}
-
 /// How many instances of these agents live.
 pub(super) async fn count_live(
     transaction: &mut Transaction,
@@ -282,19 +266,19 @@ pub(super) static BY_ID: SelectIn = SelectIn::new(
      method, evidence, selectors FROM lineage WHERE id IN",
     "",
 );
-pub(super) static BY_KEY: SelectIn =
-    SelectIn::new("SELECT key_digest, id, not_after FROM lineage WHERE ended = 0 AND key_digest IN", "");
 pub(super) static LIVE: SelectIn = SelectIn::new(
     "SELECT name, count(*) FROM lineage WHERE kind = $1 AND not_after >= $2 AND ended = 0 AND name IN",
     "GROUP BY name",
 );
-static INSERT: Insert<14> = Insert::new(
+static INSERT: Write<14> = Write::insert(
     "INSERT INTO lineage (id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, \
      created_at, method, evidence, selectors) VALUES",
-    "",
 );
 /// All that `Renew` asks of a lineage stands in the condition.
-pub(super) static RENEW: Insert<8> = Insert::new(
+pub(super) static RENEW: Write<8> = Write::update(
+    "UPDATE lineage SET serial = $3, key_digest = $4, previous_serial = $2, not_after = $5 \
+     WHERE id = $1 AND serial = $2 AND key_digest <> $4 AND ended = 0 \
+     AND (session_end IS NULL OR session_end > $6) AND kind = $7 AND name = $8",
     "UPDATE lineage SET serial = column3, key_digest = column4, previous_serial = column2, not_after = column5 \
      FROM (VALUES",
     ") AS renewed WHERE id = column1 AND serial = column2 AND key_digest <> column4 AND ended = 0 \

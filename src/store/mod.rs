@@ -14,6 +14,7 @@ mod epoch;
 mod feed;
 mod head;
 mod head_keys;
+mod keys;
 mod lease;
 mod lineages;
 mod log;
@@ -35,7 +36,6 @@ use chancery_identity::{
 use chancery_tlog::{Action, Bundle, Commitment, Hash, Tile, Tree};
 use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 
@@ -59,6 +59,7 @@ pub use writer::Stopped;
 
 use db::Db;
 use head::Head;
+use keys::Keys;
 use lease::Lease;
 use past::PastLogs;
 use state::Memory;
@@ -141,14 +142,16 @@ impl Store {
         if Head::read(db).await?.position() != state.position() {
             state.replace(Memory::load(db).await?);
         }
+        let keys = Keys::load(db, clock.now()).await?;
         let (sender, jobs) = mpsc::channel(WAITING);
         let office = Office { jobs: sender, fence: lease.fence };
         let (db, state, clock, random) = (db.clone(), state.clone(), clock.clone(), random.clone());
         let (rolled_back, commits) = (rolled_back.clone(), commits.clone());
         let instances = Default::default();
-        let writer = Writer { db, state, clock, random, lease, jobs, rolled_back, instances, commits };
+        let writer = Writer { db, state, clock, random, lease, jobs, rolled_back, instances, keys, commits };
+        let ended = writer.start().map_err(DbError::Thread)?;
         *self.shared.jobs.write().unwrap_or_else(PoisonError::into_inner) = Some(office);
-        Ok(Writing { store: self.clone(), task: tokio::spawn(writer.run()) })
+        Ok(Writing { store: self.clone(), ended })
     }
 
     /// Decides, and comes back when it is for good.
@@ -466,13 +469,13 @@ impl Store {
 /// The right to write, at work.
 pub struct Writing {
     store: Store,
-    task: JoinHandle<Stopped>,
+    ended: oneshot::Receiver<Stopped>,
 }
 
 impl Writing {
     /// Waits until writing ends by itself: the lease is lost, or the database does not say what it did.
     pub async fn stopped(&mut self) -> Stopped {
-        (&mut self.task).await.unwrap_or(Stopped::Asked)
+        (&mut self.ended).await.unwrap_or(Stopped::Asked)
     }
 
     /// Takes no more decisions, answers those that wait, and gives the lease back.

@@ -3,46 +3,50 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
-use super::db::{DbError, Placeholder, Row, Transaction, Value};
+use super::db::{DbError, Row, Transaction, Value};
 
-/// An INSERT of any number of rows, or an UPDATE from them.
-pub(super) struct Insert<const COLUMNS: usize> {
-    /// Up to and with `VALUES`, the verb first.
+/// An INSERT of any number of rows, or an UPDATE by them.
+pub(super) struct Write<const COLUMNS: usize> {
+    /// The statement for a single row, where it is not that for several with one.
+    one: Option<&'static str>,
+    /// Up to and with `VALUES`.
     head: &'static str,
     /// What follows the rows.
     tail: &'static str,
-    texts: [[OnceLock<Arc<str>>; SIZES.len()]; Placeholder::ALL.len()],
+    texts: [OnceLock<Arc<str>>; SIZES.len()],
 }
 
-impl<const COLUMNS: usize> Insert<COLUMNS> {
-    pub(super) const fn new(head: &'static str, tail: &'static str) -> Self {
-        Self { head, tail, texts: [const { [const { OnceLock::new() }; SIZES.len()] }; Placeholder::ALL.len()] }
+impl<const COLUMNS: usize> Write<COLUMNS> {
+    pub(super) const fn insert(head: &'static str) -> Self {
+        Self { one: None, head, tail: "", texts: [const { OnceLock::new() }; SIZES.len()] }
+    }
+
+    /// What `one` does with `$1`, `$2` … is done with `column1`, `column2` … between `head` and `tail`.
+    pub(super) const fn update(one: &'static str, head: &'static str, tail: &'static str) -> Self {
+        Self { one: Some(one), head, tail, texts: [const { OnceLock::new() }; SIZES.len()] }
     }
 
     /// Writes the rows in order; returns how many were written.
     ///
     /// A row that is refused leaves those before it behind on SQLite: the transaction must be rolled back then.
     pub(super) async fn run(&self, transaction: &mut Transaction, rows: Vec<[Value; COLUMNS]>) -> Result<u64, DbError> {
-        let placeholder = transaction.placeholder();
-        let texts = Placeholder::ALL.iter().zip(&self.texts).find(|(of, _)| **of == placeholder);
-        let texts = texts.map(|(_, texts)| texts.as_slice()).unwrap_or_default();
+        let most = transaction.rows_at_once();
         let mut rest = rows.into_iter();
         let mut written = 0;
-        while let Some((text, size)) = texts.iter().zip(SIZES).find(|(_, size)| *size <= rest.len()) {
-            let text = text.get_or_init(|| self.compose(placeholder, size));
+        while let Some((text, size)) = self.texts.iter().zip(SIZES).find(|(_, size)| *size <= most.min(rest.len())) {
+            let text = text.get_or_init(|| self.compose(size));
             let values = rest.by_ref().take(size).flatten().collect();
             written += transaction.execute(text, values).await?;
         }
         Ok(written)
     }
 
-    fn compose(&self, placeholder: Placeholder, count: usize) -> Arc<str> {
-        let mut text = match placeholder {
-            Placeholder::Numbered => self.head.to_owned(),
-            // By default SQLite copies each page that such a statement touches, to undo it alone should a row be refused.
-            Placeholder::Plain => self.head.replacen(' ', " OR FAIL ", 1),
-        };
-        rows(&mut text, placeholder, 0, count, COLUMNS);
+    fn compose(&self, count: usize) -> Arc<str> {
+        if let Some(one) = self.one.filter(|_| count == 1) {
+            return one.into();
+        }
+        let mut text = self.head.to_owned();
+        rows(&mut text, 0, count, COLUMNS);
         text.push(' ');
         text.push_str(self.tail);
         text.into()
@@ -72,10 +76,11 @@ impl<const COLUMNS: usize> SelectIn<COLUMNS> {
         leading: &[Value],
         keys: Vec<[Value; COLUMNS]>,
     ) -> Result<Vec<Row>, DbError> {
+        let most = transaction.rows_at_once();
         let mut found = Vec::new();
         let mut rest = keys.into_iter().peekable();
         while rest.peek().is_some() {
-            let largest = self.texts.iter().zip(SIZES);
+            let largest = self.texts.iter().zip(SIZES).filter(|(_, size)| *size <= most);
             // The smallest size that holds all that is left, else the largest.
             let Some((text, size)) =
                 largest.clone().rev().find(|(_, size)| *size >= rest.len()).or(largest.clone().next())
@@ -97,11 +102,11 @@ impl<const COLUMNS: usize> SelectIn<COLUMNS> {
     fn compose(&self, leading: usize, count: usize) -> Arc<str> {
         let mut text = format!("{} ", self.head);
         if COLUMNS == 1 {
-            placeholders(&mut text, Placeholder::Numbered, leading, count);
+            placeholders(&mut text, leading, count);
         } else {
             // SQLite has lists of rows in this form only.
             text.push_str("(VALUES");
-            rows(&mut text, Placeholder::Numbered, leading, count, COLUMNS);
+            rows(&mut text, leading, count, COLUMNS);
             text.push(')');
         }
         let _ = write!(text, " {}", self.tail);
@@ -109,37 +114,28 @@ impl<const COLUMNS: usize> SelectIn<COLUMNS> {
     }
 }
 
-fn rows(text: &mut String, placeholder: Placeholder, from: usize, count: usize, columns: usize) {
+fn rows(text: &mut String, from: usize, count: usize, columns: usize) {
     for row in 0..count {
         text.push_str(if row == 0 { " " } else { ", " });
-        placeholders(text, placeholder, from + row * columns, columns);
+        placeholders(text, from + row * columns, columns);
     }
 }
 
-fn placeholders(text: &mut String, placeholder: Placeholder, from: usize, count: usize) {
-    text.push('(');
+fn placeholders(text: &mut String, from: usize, count: usize) {
     for column in 1..=count {
-        if column > 1 {
-            text.push_str(", ");
-        }
-        match placeholder {
-            Placeholder::Numbered => drop(write!(text, "${}", from + column)),
-            Placeholder::Plain => text.push('?'),
-        }
+        let before = if column == 1 { '(' } else { ',' };
+        let _ = write!(text, "{before}${}", from + column);
     }
     text.push(')');
 }
 
-/// Largest first, down to 1. What few decisions write is one statement each: a statement more costs two threads a turn.
-const SIZES: [usize; 35] = [
-    256, 128, 64, 32, 31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7,
-    6, 5, 4, 3, 2, 1,
-];
+/// Largest first, down to 1.
+const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
 #[cfg(test)]
 mod tests {
     use super::super::db::Db;
-    use super::super::{lineages, tokens};
+    use super::super::{keys, lineages, tokens};
     use super::*;
 
     /// What issuance asks and changes is found by an index, whatever the number of rows: by a plan that reads a table to its
@@ -150,13 +146,13 @@ mod tests {
         let db = Db::create(&format!("sqlite:{}", file.display())).await.unwrap();
         db.migrate().await.unwrap();
         let mut transaction = db.begin().await.unwrap();
-        for size in SIZES {
-            let plain = Placeholder::Plain;
+        let most = transaction.rows_at_once();
+        for size in SIZES.into_iter().filter(|size| *size <= most) {
             let texts = [
-                lineages::RENEW.compose(plain, size),
-                tokens::COUNT.compose(plain, size),
+                lineages::RENEW.compose(size),
+                tokens::COUNT.compose(size),
                 lineages::BY_ID.compose(0, size),
-                lineages::BY_KEY.compose(0, size),
+                keys::BY_ID.compose(0, size),
                 lineages::LIVE.compose(2, size),
                 tokens::REDEMPTIONS.compose(0, size),
                 tokens::USES.compose(0, size),

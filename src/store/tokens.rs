@@ -12,7 +12,7 @@ use super::batch::{Batch, Wanted};
 use super::db::{Db, DbError, Row, Transaction, Value};
 use super::decision::{Cause, Committed, Decision, Refused, Undecided};
 use super::registry::{document, parse};
-use super::rows::{Insert, SelectIn};
+use super::rows::{SelectIn, Write};
 
 /// Evidence that a certificate spends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -396,9 +396,10 @@ pub(super) static USES: SelectIn<2> = SelectIn::new(
 );
 pub(super) static JOIN_TOKENS: SelectIn =
     SelectIn::new("SELECT id, uses, used, last_key FROM join_token WHERE id IN", "");
-pub(super) static COUNT: Insert<3> = Insert::new(
+pub(super) static COUNT: Write<3> = Write::update(
+    "UPDATE join_token SET used = $2, last_key = $3 WHERE id = $1",
     "UPDATE join_token SET used = column2, last_key = column3 FROM (VALUES",
     ") AS spent WHERE id = column1",
 );
-static INSERT: Insert<6> =
-    Insert::new("INSERT INTO redemption (evidence, key_digest, serial, at, expires_at, peer) VALUES", "");
+static INSERT: Write<6> =
+    Write::insert("INSERT INTO redemption (evidence, key_digest, serial, at, expires_at, peer) VALUES");

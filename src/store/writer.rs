@@ -1,4 +1,4 @@
-//! The one task that writes: what waits becomes one transaction, and is answered after its commit.
+//! The one thread that writes: what waits becomes one transaction, and is answered after its commit.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,6 +16,7 @@ use super::db::{Db, DbError};
 use super::decision::{CommitError, Committed, Decision, Rank, Refused, Undecided};
 use super::epoch::RolledBack;
 use super::head::Head;
+use super::keys::Keys;
 use super::lease::{self, Lease};
 use super::state::State;
 use crate::clock::Clock;
@@ -31,6 +32,7 @@ pub(super) struct Writer {
     pub(super) rolled_back: Arc<OnceLock<RolledBack>>,
     /// See [`Batch::instances`]: true as long as nobody else writes.
     pub(super) instances: HashMap<Name, u64>,
+    pub(super) keys: Keys,
     pub(super) commits: Commits,
 }
 
@@ -66,11 +68,25 @@ pub enum Stopped {
 }
 
 impl Writer {
-    /// Works until nobody can ask any more, or it may not write any more. What waits is answered either way.
-    pub(super) async fn run(mut self) -> Stopped {
+    /// Begins to work, on a thread of its own, where it waits for the disk and its turn comes whatever else is to be done.
+    /// The log is copied by a task of the caller's meanwhile.
+    pub(super) fn start(self) -> std::io::Result<oneshot::Receiver<Stopped>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let copying = tokio::spawn(copy_log(self.db.clone(), self.state.clone()));
+        let (tell, told) = oneshot::channel();
+        let work = move || {
+            let stopped = runtime.block_on(self.run());
+            copying.abort();
+            // Nobody waits for the end any more.
+            let _ = tell.send(stopped);
+        };
+        std::thread::Builder::new().name("writer".into()).spawn(work)?;
+        Ok(told)
+    }
+
+    /// Works until nobody can ask any more, or it may not write any more. What waits is answered either way.
+    async fn run(mut self) -> Stopped {
         let stopped = self.work().await;
-        copying.abort();
         self.jobs.close();
         while let Some(mut job) = self.jobs.recv().await {
             job.fail(&CommitError::NotWriting);
@@ -186,7 +202,7 @@ impl Writer {
         // Rows are asked for once everything that changes them otherwise is decided.
         let mut wanted = Wanted::default();
         rest.iter().for_each(|job| job.wants(&mut wanted));
-        batch.find(wanted).await?;
+        batch.find(wanted, &self.keys).await?;
         for job in rest {
             job.decide(&mut batch).await?;
         }
@@ -200,11 +216,14 @@ impl Writer {
         }
         let before = batch.log_size_before();
         let closed = batch.close(lease::TERM_MS, self.db.now()).await?;
-        let (head, changes) = (closed.head, closed.changes);
+        let (head, changes, certified) = (closed.head, closed.changes, closed.certified);
         if let Err(error) = closed.transaction.commit().await {
             self.ask_whether_done(error, before, &head).await?;
         }
         self.state.publish(&head, changes);
+        for (key, lineage, not_after) in certified {
+            self.keys.hold(&key, lineage, not_after, now);
+        }
         Ok(true)
     }
 

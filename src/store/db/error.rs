@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use chancery_identity::LeafError;
+use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE};
 use sqlx::migrate::MigrateError;
 
 /// What can go wrong with a database.
@@ -72,6 +73,9 @@ pub enum DbError {
         /// The last one that is there.
         after: u64,
     },
+    /// The system gives no thread.
+    #[error("the system gives no thread to write on")]
+    Thread(#[source] std::io::Error),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Random,
@@ -84,6 +88,9 @@ pub enum DbError {
     /// The database said no, or nothing.
     #[error("the database failed")]
     Sqlx(#[from] sqlx::Error),
+    /// The same of SQLite's connection that writes.
+    #[error("the database failed")]
+    Sqlite(#[from] rusqlite::Error),
 }
 
 impl DbError {
@@ -91,12 +98,25 @@ impl DbError {
     pub(in crate::store) fn concerns_statement(&self) -> bool {
         matches!(
             self,
-            Self::Sqlx(sqlx::Error::Database(_)) | Self::Column { .. } | Self::Document(_) | Self::Certificate(_)
+            Self::Sqlx(sqlx::Error::Database(_))
+                | Self::Sqlite(rusqlite::Error::SqliteFailure(..))
+                | Self::Column { .. }
+                | Self::Document(_)
+                | Self::Certificate(_)
         )
     }
 
     /// Whether a row was refused because another one has its key.
     pub(in crate::store) fn unique_violation(&self) -> bool {
-        matches!(self, Self::Sqlx(sqlx::Error::Database(error)) if error.is_unique_violation())
+        match self {
+            Self::Sqlx(sqlx::Error::Database(error)) => error.is_unique_violation(),
+            Self::Sqlite(error) => error.sqlite_error().is_some_and(|error| {
+                matches!(
+                    error.extended_code,
+                    SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_ROWID
+                )
+            }),
+            _ => false,
+        }
     }
 }

@@ -1,0 +1,129 @@
+//! SQLite's one connection that writes, used on the thread of whoever decides.
+//!
+//! Statements run where they are called: a row costs a bind and a step, and no turn between two threads.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{OpenFlags, Statement, ToSql};
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
+
+use super::{BUSY_TIMEOUT, DbError, Value};
+
+/// The connection, for one transaction at a time; none once it is closed.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Connection(Arc<Mutex<Option<rusqlite::Connection>>>);
+
+impl Connection {
+    /// Opens a file that is there, and turns it to WAL.
+    pub(super) fn open(file: &Path) -> Result<Self, DbError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = rusqlite::Connection::open_with_flags(file, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        for (pragma, value) in PRAGMAS {
+            // Some answer with a row, of what they are now.
+            connection.pragma(None, pragma, value, |_| Ok(()))?;
+        }
+        Ok(Self(Arc::new(Mutex::new(Some(connection)))))
+    }
+
+    /// Begins a transaction. A deferred one that reads and then writes would fail with BUSY: this takes the lock at once.
+    pub(super) async fn begin(&self) -> Result<Transaction, DbError> {
+        let held = OwnedMutexGuard::try_map(self.0.clone().lock_owned().await, Option::as_mut);
+        let transaction = Transaction(held.map_err(|_| sqlx::Error::PoolClosed)?);
+        transaction.0.prepare_cached("BEGIN IMMEDIATE")?.raw_execute()?;
+        Ok(transaction)
+    }
+
+    /// Closes it, once nobody is inside a transaction.
+    pub(super) async fn close(&self) {
+        self.0.lock().await.take();
+    }
+}
+
+/// A transaction; undone when dropped.
+pub(in crate::store) struct Transaction(OwnedMappedMutexGuard<Option<rusqlite::Connection>, rusqlite::Connection>);
+
+impl Transaction {
+    /// All rows of a query.
+    pub(super) fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<Vec<rusqlite::types::Value>>, DbError> {
+        let mut statement = self.0.prepare_cached(&numbered(sql))?;
+        bind(&mut statement, values)?;
+        let columns = statement.column_count();
+        let mut found = Vec::new();
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            found.push((0..columns).map(|column| row.get(column)).collect::<Result<_, _>>()?);
+        }
+        tracing::trace!(target: "chancery::sql", sql, returned = found.len());
+        Ok(found)
+    }
+
+    /// Runs a statement for each of so many values; returns how many rows it changed.
+    pub(super) fn execute(&self, sql: &str, values: &[Value]) -> Result<u64, DbError> {
+        let mut statement = self.0.prepare_cached(&numbered(sql))?;
+        bind(&mut statement, values)?;
+        let changed = statement.raw_execute()? as u64;
+        tracing::trace!(target: "chancery::sql", sql, changed);
+        Ok(changed)
+    }
+
+    pub(super) fn commit(self) -> Result<(), DbError> {
+        Ok(self.0.prepare_cached("COMMIT")?.raw_execute().map(drop)?)
+    }
+
+    pub(super) fn rollback(self) -> Result<(), DbError> {
+        Ok(self.0.prepare_cached("ROLLBACK")?.raw_execute().map(drop)?)
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if !self.0.is_autocommit()
+            && let Err(error) = self.0.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "a transaction was not undone; the next one will fail");
+        }
+    }
+}
+
+/// `$1` is a name to SQLite, `?1` a number.
+fn numbered(sql: &str) -> String {
+    sql.replace('$', "?")
+}
+
+fn bind(statement: &mut Statement<'_>, values: &[Value]) -> Result<(), DbError> {
+    for (index, value) in (1..).zip(values) {
+        statement.raw_bind_parameter(index, value)?;
+    }
+    Ok(())
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Int(value) => value.map_or(ValueRef::Null, ValueRef::Integer),
+            Self::Text(value) => value.as_ref().map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes())),
+            Self::Blob(value) => value.as_deref().map_or(ValueRef::Null, ValueRef::Blob),
+        }))
+    }
+}
+
+/// Prepared statements that are kept.
+const STATEMENTS: usize = 128;
+
+const PRAGMAS: [(&str, &str); 7] = [
+    ("journal_mode", "wal"),
+    ("synchronous", "full"),
+    ("foreign_keys", "on"),
+    ("temp_store", "memory"),
+    // What is kept of the file in memory, in KiB; SQLite writes it with a minus.
+    ("cache_size", "-32768"),
+    // Each statement has its index. SQLite would make one over the values of a statement at hand, and read all of a table
+    // beside it.
+    ("automatic_index", "off"),
+    // Pages in the log before they are copied into the file, 16 MiB: a page that many commits change is copied once.
+    ("wal_autocheckpoint", "4096"),
+];
