@@ -172,7 +172,7 @@ async fn fill(world: &World, crowd: &Agent, count: usize) -> Vec<Certificate> {
         let keys: Vec<Key> = (0..20).map(|_| Key::new()).collect();
         let issues = join_all(keys.iter().map(async |key| world.plan(crowd, key).await.issue())).await;
         let committed = join_all(issues.into_iter().map(|issue| world.store.commit(issue))).await;
-        all.extend(committed.into_iter().map(|one| one.unwrap().into_reply().certificate));
+        all.extend(committed.into_iter().map(|one| Certificate::clone(&one.unwrap().reply().certificate)));
         // Entries and lineages grow too.
         let target = vec![Target::Lineage(Lineage::from_bytes(world::random()))];
         let (effect, reason, comment) = (Effect::Suspend, Reason::Unspecified, String::new());

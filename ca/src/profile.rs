@@ -154,7 +154,7 @@ impl Linted {
     }
 
     pub(crate) fn signed(self, der: Vec<u8>) -> Signed {
-        Signed { der, certificate: self.certificate, key: self.key }
+        Signed { der, certificate: Arc::new(self.certificate), key: self.key }
     }
 }
 
@@ -162,7 +162,7 @@ impl Linted {
 #[derive(Debug)]
 pub struct Signed {
     der: Vec<u8>,
-    certificate: Certificate,
+    certificate: Arc<Certificate>,
     key: SubjectKey,
 }
 
@@ -173,7 +173,7 @@ impl Signed {
     }
 
     /// What it says.
-    pub const fn certificate(&self) -> &Certificate {
+    pub const fn certificate(&self) -> &Arc<Certificate> {
         &self.certificate
     }
 
@@ -182,9 +182,9 @@ impl Signed {
         &self.key
     }
 
-    /// The whole certificate, and what it says.
-    pub fn into_parts(self) -> (Vec<u8>, Certificate) {
-        (self.der, self.certificate)
+    /// The whole certificate.
+    pub fn into_der(self) -> Vec<u8> {
+        self.der
     }
 }
 

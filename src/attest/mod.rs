@@ -8,6 +8,7 @@ mod x509pop;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use chancery_api::{Challenge, Evidence, RejoinEvidence, Selector, Subject, X509popEvidence};
 use chancery_ca::SubjectKey;
@@ -46,7 +47,7 @@ pub(crate) enum Basis {
     /// The next certificate of a lineage.
     Next {
         /// The certificate that it follows.
-        previous: Box<Certificate>,
+        previous: Arc<Certificate>,
         /// The nonce that a rejoin uses up.
         spends: Option<Spent>,
     },
@@ -179,10 +180,10 @@ pub fn renewal(peer: &Peer) -> Result<Attested, Refusal> {
 }
 
 /// The next of a lineage rests on what its first was attested by.
-fn next(previous: Certificate, spends: Option<Spent>) -> Result<Attested, Refusal> {
+fn next(previous: Arc<Certificate>, spends: Option<Spent>) -> Result<Attested, Refusal> {
     let wrong = || Refusal::new(Code::WrongCaller, format!("{} has nothing to renew", previous.spiffe_id));
     let subject = crate::registry::subject(&previous.spiffe_id).ok_or_else(wrong)?;
     let attestation = previous.grant.as_ref().ok_or_else(wrong)?.attestation.clone();
-    let basis = Basis::Next { previous: Box::new(previous), spends };
+    let basis = Basis::Next { previous, spends };
     Ok(Attested { subject, attestation, selectors: BTreeSet::new(), basis })
 }

@@ -1,5 +1,6 @@
 //! `rejoin`: an expired certificate of ours and a signature by its key, so that an issuer's outage ends nobody. Signing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::RejoinEvidence;
@@ -43,6 +44,6 @@ impl Attestor for Rejoin {
             return Err(Refusal::new(Code::RejoinRefused, detail).fix("attest again, with a new join token if need be"));
         }
         let spends = Spent { digest: nonce.digest, expires_at: nonce.expires_at, token: None, peer: shown.peer };
-        next(certificate, Some(spends))
+        next(Arc::new(certificate), Some(spends))
     }
 }

@@ -128,9 +128,7 @@ impl Issuance {
                     Err(error) => return Err(self.refused(error).await),
                 }
             }
-            Basis::Next { previous, spends } => {
-                self.store.commit(Renew { cause, signed, previous: *previous, spends }).await?
-            }
+            Basis::Next { previous, spends } => self.store.commit(Renew { cause, signed, previous, spends }).await?,
         };
         self.answer(committed, subject, now)
     }
@@ -249,16 +247,16 @@ impl Issuance {
         let log_index = committed.log_index();
         committed.try_map(|store::Issued { certificate, der, replayed, .. }| {
             let ungranted = || Refusal::new(Code::Internal, "the recorded certificate has no grant");
-            let grant = certificate.grant.ok_or_else(ungranted)?;
+            let grant = certificate.grant.as_ref().ok_or_else(ungranted)?;
             let issuing_pem = self.pem_of(certificate.authority)?;
             let (not_before, not_after) = (certificate.not_before, certificate.not_after);
             let issued = Issued {
                 certificate: IssuedCertificate {
                     serial: certificate.serial,
-                    spiffe_id: certificate.spiffe_id,
+                    spiffe_id: certificate.spiffe_id.clone(),
                     subject,
                     agent_revision: grant.revision,
-                    scopes: certificate.scopes,
+                    scopes: certificate.scopes.clone(),
                     grant_id: grant.id,
                     not_before,
                     not_after,

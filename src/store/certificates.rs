@@ -1,5 +1,7 @@
 //! Certificates: issued, renewed, replayed, found.
 
+use std::sync::Arc;
+
 use chancery_ca::Signed;
 use chancery_identity::{Certificate, KeyId, Leaf, Lineage, Name, Serial, Timestamp};
 use chancery_tlog::{Decision as Logged, Issued as IssuedRecord, Renewed as RenewedRecord};
@@ -15,7 +17,7 @@ use super::tokens::Spent;
 /// A certificate that was signed and is in nobody's hands yet.
 #[derive(Debug)]
 struct New<'a> {
-    certificate: &'a Certificate,
+    certificate: &'a Arc<Certificate>,
     der: &'a [u8],
     key_digest: [u8; 32],
 }
@@ -58,7 +60,7 @@ impl<'a> New<'a> {
 #[allow(clippy::exhaustive_structs, reason = "whoever answers reads all of it")]
 pub struct Issued {
     /// What it says.
-    pub certificate: Certificate,
+    pub certificate: Arc<Certificate>,
     /// The certificate.
     pub der: Vec<u8>,
     /// Whether it was issued before: a lost reply, asked for again with the same key.
@@ -180,7 +182,7 @@ pub struct Renew {
     /// The certificate.
     pub signed: Signed,
     /// The one that was shown.
-    pub previous: Certificate,
+    pub previous: Arc<Certificate>,
     /// The evidence that it spends: a nonce, where the one shown had expired.
     pub spends: Option<Spent>,
 }
@@ -210,7 +212,10 @@ impl Decision for Renew {
         // Who rejoins shows a certificate that the store holds byte for byte: that its authority is stopped says nothing of
         // the lineage.
         if self.spends.is_some() {
-            refuse_stopped(batch, &Certificate { authority: new.certificate.authority, ..self.previous.clone() })?;
+            refuse_stopped(
+                batch,
+                &Certificate { authority: new.certificate.authority, ..Certificate::clone(&self.previous) },
+            )?;
         } else {
             refuse_stopped(batch, &self.previous)?;
         }
@@ -363,7 +368,7 @@ impl StoredCertificate {
 
     /// The answer that it was, again.
     pub(super) fn replayed(self) -> Committed<Issued> {
-        let issued = Issued { certificate: self.certificate, der: self.der, replayed: true };
+        let issued = Issued { certificate: Arc::new(self.certificate), der: self.der, replayed: true };
         Committed::new(issued, self.log_index, self.issued_at)
     }
 }

@@ -161,7 +161,9 @@ impl Subject {
         let profile = Profile::new(authority, self.ca.status());
         let planned = profile.plan(key, claims, self.ca.next_serial(), self.ca.now());
         let linted = planned.expect("claims that the ca crate takes").lint().expect("no findings");
-        let (der, certificate) = now_or_never(authority.sign(linted)).expect("a key in memory signs").into_parts();
+        let signed = now_or_never(authority.sign(linted)).expect("a key in memory signs");
+        let certificate = Certificate::clone(signed.certificate());
+        let der = signed.into_der();
         (vec![der.into(), authority.certificate().der().to_vec().into()], certificate)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chancery::clock::Clock as _;
 use chancery::store::{CommitError, Forget, Query, Resume, RevocationQuery, Revoke, SHA256, Store};
 use chancery_api::{Agent, FeedEntry};
-use chancery_identity::{Effect, InForce, Reason, Scope, Serial, Target};
+use chancery_identity::{Certificate, Effect, InForce, Reason, Scope, Serial, Target};
 use chancery_tlog::{Chained, Decision};
 use tokio::runtime::Runtime;
 
@@ -119,7 +119,7 @@ async fn act(world: &World, dice: &mut Dice, model: &mut Model, step: u32) {
             match world.store.commit(planned.issue()).await {
                 Ok(committed) => {
                     assert!(!refused, "step {step}: issued what is blocked");
-                    model.certificates.push(committed.into_reply().certificate);
+                    model.certificates.push(Certificate::clone(&committed.reply().certificate));
                 }
                 Err(CommitError::Refused(why)) => assert!(refused, "step {step}: {why}"),
                 Err(error) => panic!("{error}"),
@@ -132,7 +132,7 @@ async fn act(world: &World, dice: &mut Dice, model: &mut Model, step: u32) {
             let before = world.store.state().position().n;
             if let Ok(committed) = world.store.commit(planned.renew(&previous)).await {
                 assert!(!stopped, "step {step}: renewed what is stopped");
-                model.certificates.push(committed.into_reply().certificate);
+                model.certificates.push(Certificate::clone(&committed.reply().certificate));
             }
             // A second renewal of one certificate suspends its lineage.
             for entry in world.store.state().in_force_after(before) {

@@ -272,7 +272,7 @@ impl World {
     /// Issues a first certificate.
     pub async fn issued(&self, agent: &Agent, key: &Key) -> Certificate {
         let issue = self.plan(agent, key).await.issue();
-        self.store.commit(issue).await.unwrap().into_reply().certificate
+        Certificate::clone(&self.store.commit(issue).await.unwrap().reply().certificate)
     }
 
     pub fn join_token(&self, agent: &str, uses: u32) -> JoinToken {
@@ -315,7 +315,7 @@ impl Planned {
         Renew {
             cause: Cause { actor: Actor::Holder(previous.spiffe_id.clone()), request_id: None },
             signed: self.signed,
-            previous: previous.clone(),
+            previous: previous.clone().into(),
             spends: None,
         }
     }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chancery_identity::{Certificate, Effect, KeyId, Reason, Revocation, RevocationId, Serial, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
 use crate::record::Record;
-use crate::wire::{CertificateWire, decimal, hex};
+use crate::wire::{decimal, hex, shared_certificate};
 
 /// What kind of decision a record is of. The closed list of what the log holds.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -155,7 +156,7 @@ impl Decision {
     }
 
     /// The certificate that it made, and the SHA-256 of its DER.
-    pub const fn certificate(&self) -> Option<(&Certificate, Hash)> {
+    pub fn certificate(&self) -> Option<(&Certificate, Hash)> {
         match self {
             Self::Issue(Issued { certificate, sha256 }) => Some((certificate, *sha256)),
             Self::Renew(Renewed { certificate, sha256, .. }) => Some((certificate, *sha256)),
@@ -170,8 +171,8 @@ impl Decision {
 #[allow(clippy::exhaustive_structs, reason = "a new field is a new version of the record")]
 pub struct Issued {
     /// What it says.
-    #[serde(with = "CertificateWire")]
-    pub certificate: Certificate,
+    #[serde(with = "shared_certificate")]
+    pub certificate: Arc<Certificate>,
     /// The SHA-256 of its DER.
     #[serde(with = "hex")]
     pub sha256: Hash,
@@ -183,8 +184,8 @@ pub struct Issued {
 #[allow(clippy::exhaustive_structs, reason = "a new field is a new version of the record")]
 pub struct Renewed {
     /// What the new certificate says.
-    #[serde(with = "CertificateWire")]
-    pub certificate: Certificate,
+    #[serde(with = "shared_certificate")]
+    pub certificate: Arc<Certificate>,
     /// The certificate that it follows.
     pub previous: Serial,
     /// The SHA-256 of its DER.

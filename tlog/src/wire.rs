@@ -175,6 +175,22 @@ pub(crate) mod decimal {
 }
 
 /// Bytes as lower hex digits.
+pub(crate) mod shared_certificate {
+    use std::sync::Arc;
+
+    use serde::{Deserializer, Serializer};
+
+    use super::{Certificate, CertificateWire};
+
+    pub(crate) fn serialize<S: Serializer>(certificate: &Certificate, serializer: S) -> Result<S::Ok, S::Error> {
+        CertificateWire::serialize(certificate, serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Certificate>, D::Error> {
+        CertificateWire::deserialize(deserializer).map(Arc::new)
+    }
+}
+
 pub(crate) mod hex {
     use std::borrow::Cow;
 
@@ -182,12 +198,9 @@ pub(crate) mod hex {
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub(crate) fn serialize<T: AsRef<[u8]>, S: Serializer>(bytes: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' - 10 + value });
         let bytes = bytes.as_ref();
-        let mut text = String::with_capacity(2 * bytes.len());
-        for byte in bytes {
-            text.extend(char::from_digit(u32::from(byte >> 4), 16));
-            text.extend(char::from_digit(u32::from(byte & 15), 16));
-        }
+        let text: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         serializer.serialize_str(&text)
     }
 

@@ -24,7 +24,7 @@ pub struct Peer(Arc<Facts>);
 
 struct Facts {
     der: CertificateDer<'static>,
-    certificate: Certificate,
+    certificate: Arc<Certificate>,
     dns_names: Vec<Box<str>>,
     links: Vec<Link>,
     /// The generation of what is known of revocations in which nothing hit this certificate.
@@ -37,7 +37,7 @@ impl Peer {
     pub(crate) fn new(der: CertificateDer<'static>, verified: Verified) -> Self {
         let Verified { certificate, dns_names, links } = verified;
         let (cleared, accepted) = (AtomicU64::new(0), Mutex::default());
-        Self(Arc::new(Facts { der, certificate, dns_names, links, cleared, accepted }))
+        Self(Arc::new(Facts { der, certificate: Arc::new(certificate), dns_names, links, cleared, accepted }))
     }
 
     /// Its SPIFFE ID.
@@ -76,7 +76,7 @@ impl Peer {
     }
 
     /// All that its certificate says.
-    pub fn certificate(&self) -> &Certificate {
+    pub fn certificate(&self) -> &Arc<Certificate> {
         &self.0.certificate
     }
 

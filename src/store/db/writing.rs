@@ -124,6 +124,7 @@ const PRAGMAS: [(&str, &str); 7] = [
     // Each statement has its index. SQLite would make one over the values of a statement at hand, and read all of a table
     // beside it.
     ("automatic_index", "off"),
-    // Pages in the log before they are copied into the file, 16 MiB: a page that many commits change is copied once.
-    ("wal_autocheckpoint", "4096"),
+    // Pages in the log before a commit copies them into the file, 64 MiB: a page that many commits change is copied once, and
+    // little is left to do then, as a task copies meanwhile.
+    ("wal_autocheckpoint", "16384"),
 ];

@@ -57,7 +57,7 @@ pub(crate) fn record(decision: Decision) -> Record {
 
 #[test]
 fn one_spelling_for_good() {
-    let issued = Issued { certificate: certificate("invoice-bot", 1, 6), sha256: Hash([0xab; 32]) };
+    let issued = Issued { certificate: certificate("invoice-bot", 1, 6).into(), sha256: Hash([0xab; 32]) };
     let record = Record {
         actor: Actor::Holder(issued.certificate.spiffe_id.clone()),
         subjects: vec!["agent:invoice-bot".into()],
@@ -159,7 +159,7 @@ fn the_largest_certificate_fits() {
     let long = "a".repeat(256 - "tools/call:crm/00".len());
     let scopes = (10..74).map(|i| format!("tools/call:crm/{i}{long}").parse::<Scope>().unwrap());
     certificate.scopes = ScopeSet::new(scopes).unwrap();
-    let record = record(Decision::Issue(Issued { certificate, sha256: Hash([0; 32]) }));
+    let record = record(Decision::Issue(Issued { certificate: certificate.into(), sha256: Hash([0; 32]) }));
     assert_eq!(Record::parse(&record.to_bytes()), Ok(record));
 }
 
@@ -242,9 +242,14 @@ fn any_decision() -> impl Strategy<Value = Decision> {
     });
     let head = || (any::<[u64; 3]>(), hash()).prop_map(|([epoch, n, size], root)| LastHead { epoch, n, root, size });
     prop_oneof![
-        (any_certificate(), hash()).prop_map(|(certificate, sha256)| Decision::Issue(Issued { certificate, sha256 })),
+        (any_certificate(), hash())
+            .prop_map(|(certificate, sha256)| Decision::Issue(Issued { certificate: certificate.into(), sha256 })),
         (any_certificate(), hash()).prop_map(|(certificate, sha256)| {
-            Decision::Renew(Renewed { certificate, previous: Serial::from_bytes(&[9]).unwrap(), sha256 })
+            Decision::Renew(Renewed {
+                certificate: certificate.into(),
+                previous: Serial::from_bytes(&[9]).unwrap(),
+                sha256,
+            })
         }),
         facts().prop_map(Decision::Grant),
         facts().prop_map(Decision::Delegate),

@@ -33,14 +33,14 @@ impl Log {
 
     fn issue_planned(self, agent: &str, id: u8, planned_at: u64) -> Self {
         let certificate = certificate(agent, id, planned_at);
-        self.push(Decision::Issue(Issued { certificate, sha256: Hash([id; 32]) }))
+        self.push(Decision::Issue(Issued { certificate: certificate.into(), sha256: Hash([id; 32]) }))
     }
 
     /// Renews certificate `previous` as certificate `id`.
     fn renew(self, agent: &str, previous: u8, id: u8) -> Self {
         let mut next = certificate(agent, previous, self.entries.len() as u64);
         next.serial = serial(id);
-        let renewed = Renewed { certificate: next, previous: serial(previous), sha256: Hash([id; 32]) };
+        let renewed = Renewed { certificate: next.into(), previous: serial(previous), sha256: Hash([id; 32]) };
         self.push(Decision::Renew(renewed))
     }
 
@@ -219,13 +219,13 @@ fn planned_before_it_was_committed() {
 
     let mut early = certificate("a", 1, 0);
     early.grant.as_mut().unwrap().seen = 1;
-    let early = Decision::Issue(Issued { certificate: early, sha256: Hash([1; 32]) });
+    let early = Decision::Issue(Issued { certificate: early.into(), sha256: Hash([1; 32]) });
     log().push(early.clone()).revoke(1, Effect::Revoke, "agent:b").finds(plan(0, 1));
     log().revoke(1, Effect::Revoke, "agent:b").push(early).is_lawful();
 
     let mut elsewhere = certificate("a", 1, 0);
     elsewhere.grant.as_mut().unwrap().epoch = 2;
-    log().push(Decision::Issue(Issued { certificate: elsewhere, sha256: Hash([1; 32]) })).finds(plan(0, 1));
+    log().push(Decision::Issue(Issued { certificate: elsewhere.into(), sha256: Hash([1; 32]) })).finds(plan(0, 1));
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn nothing_for_the_children_of_what_is_suspended() {
             grant: GrantId::from_bytes([1; 16]),
             planned_at: 0,
         });
-        let child = Decision::Issue(Issued { certificate: child, sha256: Hash([2; 32]) });
+        let child = Decision::Issue(Issued { certificate: child.into(), sha256: Hash([2; 32]) });
         log().revoke_with(1, Effect::Suspend, "agent:parent", |revoked| revoked.cascade = cascade).push(child)
     };
     child(true).finds(Finding::Stopped { index: 1, serial: serial(2), n: 1 });
