@@ -175,7 +175,7 @@ impl Store {
     }
 
     /// How many decisions wait for the writer.
-    pub(crate) fn waiting(&self) -> u64 {
+    pub fn waiting(&self) -> u64 {
         self.office().map_or(0, |office| (office.jobs.max_capacity() - office.jobs.capacity()) as u64)
     }
 

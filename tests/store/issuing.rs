@@ -6,6 +6,7 @@ use chancery::store::{Cause, CommitError, CreateJoinToken, DeleteJoinToken, Issu
 use chancery_ca::Claims;
 use chancery_identity::{Effect, Reason, ScopeSet, Target};
 use chancery_tlog::Action;
+use futures_util::future::join_all;
 
 use crate::world::{Key, Kind, World, by, instance_of, spent, spiffe_id};
 
@@ -88,7 +89,8 @@ conformance! {
         let first = world.issued(&agent, &Key::new()).await;
         let one = world.plan_next(&first, 1, &Key::new()).await.renew(&first);
         let other = world.plan_next(&first, 1, &Key::new()).await.renew(&first);
-        let (one, other) = tokio::join!(world.store.commit(one), world.store.commit(other));
+        let both = async { tokio::join!(world.store.commit(one), world.store.commit(other)) };
+        let (one, other) = world.one_batch(2, both).await;
         assert!(one.is_ok());
         assert!(matches!(other, Err(CommitError::Refused(Refused::Fork { .. }))));
     }
@@ -179,14 +181,14 @@ conformance! {
     async fn one_use_in_one_batch_is_one_certificate(world) {
         let agent = world.agent("invoice-bot").await;
         let evidence = spent([9; 32], chancery::clock::Clock::now(&*world.clock) + Duration::from_secs(60), None);
-        let mut waiting = tokio::task::JoinSet::new();
+        let mut planned = Vec::new();
         for _ in 0..8 {
             let mut issue = world.plan(&agent, &Key::new()).await.issue();
             issue.spends = Some(evidence.clone());
-            let store = world.store.clone();
-            waiting.spawn(async move { store.commit(issue).await.is_ok() });
+            planned.push(issue);
         }
-        assert_eq!(waiting.join_all().await.into_iter().filter(|issued| *issued).count(), 1);
+        let issued = join_all(planned.into_iter().map(|issue| world.store.commit(issue)));
+        assert_eq!(world.one_batch(8, issued).await.into_iter().filter(Result::is_ok).count(), 1);
     }
 
     async fn one_that_lives_again_counts_again(world) {
@@ -208,7 +210,7 @@ conformance! {
 
     async fn renewals_in_one_batch_are_each_decided_as_if_alone(world) {
         let agent = world.agent("invoice-bot").await;
-        let mut waiting = tokio::task::JoinSet::new();
+        let mut planned = Vec::new();
         for at in 0..8 {
             let key = Key::new();
             let first = world.issued(&agent, &key).await;
@@ -218,10 +220,10 @@ conformance! {
             }
             let next_key = if at == 5 { key } else { Key::new() };
             let renew = world.plan_next(&first, 1, &next_key).await.renew(&first);
-            let store = world.store.clone();
-            waiting.spawn(async move { (at, store.commit(renew).await) });
+            planned.push(renew);
         }
-        for (at, outcome) in waiting.join_all().await {
+        let renewed = join_all(planned.into_iter().map(|renew| world.store.commit(renew)));
+        for (at, outcome) in world.one_batch(8, renewed).await.into_iter().enumerate() {
             match (at, outcome) {
                 (3, Err(CommitError::Refused(Refused::Fork { .. }))) => {}
                 (5, Err(CommitError::Refused(Refused::KeyReused))) => {}

@@ -42,7 +42,7 @@ conformance! {
 
     async fn two_creations_of_one_name_at_once_are_one(world) {
         let create = || world.store.commit(Put { cause: by("ana"), record: admin_record("ana"), changes: None });
-        let (one, other) = tokio::join!(create(), create());
+        let (one, other) = world.one_batch(2, async { tokio::join!(create(), create()) }).await;
         assert!(one.is_ok());
         assert_eq!(refused(other), Refused::Exists("admin:ana".into()));
         assert_eq!(world.store.state().record::<Admin>(&name("ana")).unwrap().access, [Access::Viewer].into());
@@ -59,7 +59,8 @@ conformance! {
         // Given up in one decision, taken in the next, in one batch.
         let less = put(service("crm", &["crm"], &[]), Some(crm.revision));
         let more = put(service("other", &["sales"], &["crm.internal"]), None);
-        let (less, more) = tokio::join!(world.store.commit(less), world.store.commit(more));
+        let both = async { tokio::join!(world.store.commit(less), world.store.commit(more)) };
+        let (less, more) = world.one_batch(2, both).await;
         assert!(less.is_ok() && more.is_ok());
         let state = world.store.state();
         assert_eq!(state.service_of(&"sales".parse().unwrap()), Some(name("other")));
@@ -87,10 +88,9 @@ conformance! {
         assert_eq!(world.store.api_tokens(None, 10).await.unwrap(), std::slice::from_ref(&token));
 
         // A bad row is refused alone, whatever is in its batch.
-        let (twice, good) = tokio::join!(
-            world.store.commit(create),
-            world.store.commit(Put { cause: by("ana"), record: agent("invoice-bot"), changes: None })
-        );
+        let good = Put { cause: by("ana"), record: agent("invoice-bot"), changes: None };
+        let both = async { tokio::join!(world.store.commit(create), world.store.commit(good)) };
+        let (twice, good) = world.one_batch(2, both).await;
         assert_eq!(refused(twice), Refused::Conflict);
         assert!(good.is_ok());
         world.store.commit(DeleteApiToken { cause: by("ana"), id: token.id }).await.unwrap();
@@ -111,10 +111,9 @@ conformance! {
         for number in [1_795_000_000_000_000_000, 5] {
             assert!(matches!(refused(world.store.commit(crl(number)).await), Refused::CrlNumber { .. }));
         }
-        let (one, other) = tokio::join!(
-            world.store.commit(crl(1_795_000_000_000_000_002)),
-            world.store.commit(crl(1_795_000_000_000_000_001))
-        );
+        let (higher, lower) = (crl(1_795_000_000_000_000_002), crl(1_795_000_000_000_000_001));
+        let both = async { tokio::join!(world.store.commit(higher), world.store.commit(lower)) };
+        let (one, other) = world.one_batch(2, both).await;
         assert!(one.is_ok() && other.is_err());
         world.restart().await;
         let authority = world.store.state().authority(put.key_id).unwrap();

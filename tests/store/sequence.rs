@@ -129,8 +129,8 @@ conformance! {
         let planned = world.plan(&agent, &Key::new()).await;
         let issue = world.store.commit(planned.issue());
         let stop = world.store.commit(revoke([Target::Agent(agent.name.clone())], Effect::Suspend));
-        // The issuance asks first; both wait for the writer, which has no turn between.
-        let (issued, stopped) = tokio::join!(issue, stop);
+        // The issuance asks first.
+        let (issued, stopped) = world.one_batch(2, async { tokio::join!(issue, stop) }).await;
         assert!(stopped.is_ok());
         assert!(matches!(refused(issued), Refused::Stopped(_)));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chancery::authority::Issuing;
 use chancery::clock::Clock;
-use chancery::store::{Cause, Issue, Put, Renew, Spent, Store, Writing};
+use chancery::store::{Cause, Forget, Issue, Put, Renew, Spent, Store, Writing};
 use chancery_api::{Access, Admin, Agent, AttestationRule, JoinToken, Service, State, Subject};
 use chancery_ca::local::{CRYPTO, LocalSigner};
 use chancery_ca::{Authority, Claims, KeyPolicy, Profile, RootAuthority, Signed, SubjectKey, inspect_csr};
@@ -197,6 +197,28 @@ impl World {
         }
         self.store = open(&self.database.url, &self.clock).await;
         self.writing = Some(self.store.write("second").await.unwrap());
+    }
+
+    /// Works while nothing is decided until so many decisions wait, so that these are one batch.
+    pub async fn one_batch<T>(&self, count: u64, work: impl Future<Output = T>) -> T {
+        let held = self.database.hold("UPDATE head SET one = one").await;
+        // What waits for the database keeps the writer from taking anything else.
+        let first = self.store.commit(Forget { at: Timestamp::default() });
+        let then = async {
+            while self.store.waiting() > 0 {
+                tokio::task::yield_now().await;
+            }
+            let release = async {
+                while self.store.waiting() < count {
+                    tokio::task::yield_now().await;
+                }
+                held.commit().await;
+            };
+            tokio::join!(work, release).0
+        };
+        let (first, worked) = tokio::join!(first, then);
+        first.unwrap();
+        worked
     }
 
     pub async fn agent(&self, name: &str) -> Agent {
