@@ -87,6 +87,8 @@ struct All {
     /// What is to be told of connections since the last acknowledgement.
     closed: u64,
     last_accepted: Option<(Timestamp, Scope)>,
+    /// The number that made it so: an acknowledgement of less does not tell of it.
+    closed_at: (u64, u64),
     /// Up to here what came outlives this process.
     saved: (u64, u64),
     /// The newest number that a peer's certificate named.
@@ -117,7 +119,7 @@ impl Acknowledgement {
 
     /// Whether it tells more than where the verifiers stand.
     pub(crate) fn has_news(&self) -> bool {
-        self.ack.closed_connections > 0 || self.ack.head.is_some()
+        self.ack.closed_connections > 0 || self.last_accepted.is_some() || self.ack.head.is_some()
     }
 }
 
@@ -227,13 +229,17 @@ impl Verifiers {
             *sum = sum.saturating_add(*count);
         }
         let listed = complete && open.len() <= OPEN_MAX;
-        let last_accepted = all.last_accepted.take();
+        let (closed, last_accepted) = if all.closed_at <= number {
+            (std::mem::take(&mut all.closed), all.last_accepted.take())
+        } else {
+            (0, None)
+        };
         let ack = FeedAck {
             epoch: number.0,
             n: number.1,
             applied_at,
             applies: Applies::Here,
-            closed_connections: std::mem::take(&mut all.closed),
+            closed_connections: closed,
             last_accepted_at: last_accepted.as_ref().map(|(at, _)| *at),
             last_accepted: last_accepted.as_ref().map(|(_, scope)| scope.to_string()),
             open_connections: listed
@@ -266,6 +272,9 @@ struct One {
 impl Attached for One {
     fn applied(&self, applied: Applied) {
         let mut all = self.verifiers.all();
+        if applied.closed_connections > 0 || applied.last_accepted.is_some() {
+            all.closed_at = all.closed_at.max((applied.epoch, applied.n));
+        }
         all.closed += applied.closed_connections;
         all.last_accepted = all.last_accepted.take().max(applied.last_accepted);
         let position = Position { number: (applied.epoch, applied.n), at: applied.at, open: applied.open_connections };

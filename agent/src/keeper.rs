@@ -59,6 +59,8 @@ pub(crate) struct Keeper {
     /// Held by whoever follows the feed.
     feed: tokio::sync::Mutex<Feed>,
     record_changed: Notify,
+    /// The issuer takes the certificate in hand no more.
+    refused: Notify,
     /// The feed told of revocations that those who read CRLs do not see yet.
     news: Notify,
 }
@@ -156,6 +158,7 @@ impl Keeper {
             verifiers,
             feed: tokio::sync::Mutex::new(feed),
             record_changed: Notify::new(),
+            refused: Notify::new(),
             news: Notify::new(),
         })
     }
@@ -213,24 +216,32 @@ impl Keeper {
 
     async fn keep_renewed(&self) {
         let mut failures = 0;
-        let mut changed = false;
+        // What is due before its time: a record that changed is renewed for. A certificate that is refused ended with its
+        // authority, perhaps: then its key alone is worth a new one, and whoever is stopped is told so.
+        let mut due = None;
         loop {
             let held = self.held();
-            let asked = match held.life().step(self.issuer_time()) {
-                Step::Rest(rest) if !changed => {
+            let step = held.life().step(self.issuer_time());
+            let asked = match due.filter(|due| step < *due).unwrap_or(step) {
+                Step::Rest(rest) => {
                     tokio::select! {
                         () = sleep(rest) => {}
-                        () = self.record_changed.notified() => changed = true,
+                        () = self.record_changed.notified() => due = Some(Step::Renew),
+                        () = self.refused.notified() => due = Some(Step::Rejoin),
                     }
                     continue;
                 }
-                Step::Rest(_) | Step::Renew => self.renew(&held).await,
+                Step::Renew => self.renew(&held).await,
                 Step::Rejoin => self.rejoin(&held).await,
             };
             let rest = match asked {
                 Ok(()) => {
-                    (failures, changed) = (0, false);
+                    (failures, due) = (0, None);
                     RENEWED_REST
+                }
+                Err(Error::Issuer { source, .. }) if due != Some(Step::Rejoin) && is_refused(&source) => {
+                    due = Some(Step::Rejoin);
+                    continue;
                 }
                 Err(error) => {
                     failures += 1;
@@ -320,7 +331,10 @@ impl Keeper {
                     shed = true;
                     refused_retry_in(self.random())
                 }
-                Err(_) => {
+                Err(error) => {
+                    if is_refused(&error) {
+                        self.refused.notify_one();
+                    }
                     failures += 1;
                     retry_in(failures, Duration::ZERO, self.random())
                 }
@@ -493,6 +507,12 @@ async fn whoami(client: &Client, after_revision: u64, wait: Duration) -> Result<
     let (revision, seconds) = (after_revision.to_string(), wait.as_secs().to_string());
     let path = with_query("/v1/whoami", [("after_revision", revision.as_str()), ("wait_s", seconds.as_str())]);
     Ok(client.get_waiting(&path, wait).await?.body)
+}
+
+/// Whether it is the certificate that is refused, in the handshake or after it.
+fn is_refused(error: &ClientError) -> bool {
+    matches!(error, ClientError::CertificateRevoked)
+        || error.problem().is_some_and(|problem| problem.code == "certificate-revoked")
 }
 
 /// RFC 6585 §4 and RFC 9110 §15.6.4: too much at the moment.

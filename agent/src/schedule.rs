@@ -25,7 +25,7 @@ pub(crate) struct Life {
 }
 
 /// What a certificate needs now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     /// Nothing; look again after this long.
     Rest(Duration),

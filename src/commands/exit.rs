@@ -92,6 +92,11 @@ impl Failure {
         Self { exit: Exit::Unreachable, ..Self::here(what) }
     }
 
+    /// The issuer refuses.
+    pub fn refused(what: impl fmt::Display) -> Self {
+        Self { exit: Exit::Refused, ..Self::here(what) }
+    }
+
     /// Adds what to do about it.
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix.push(fix.into());

@@ -198,6 +198,7 @@ impl From<ClientError> for Failure {
             ClientError::Unreachable { .. } => {
                 Failure::unreachable(error).fix("is the issuer running, and may you use its socket?")
             }
+            ClientError::CertificateRevoked => Failure::refused(error).fix("chancery login, with a new join token"),
             ClientError::Timeout(_) => Failure::unreachable(error).fix("wait longer: --timeout 2m"),
             ClientError::Broken(_) | ClientError::Status(_) => Failure::unreachable(error),
             ClientError::Url(_) | ClientError::Token => Failure::usage(error),

@@ -81,9 +81,9 @@ impl Service {
         Self::start(token.join).await
     }
 
-    /// Looks whenever there is news, and a moment after it, when the verifier has taken it in.
+    /// Looks whenever there is news, and now and then, as what is known ages by itself.
     async fn until(&self, holds: impl Fn(&Status) -> bool) {
-        let (begun, mut news) = (Instant::now(), self.identity.material());
+        let (begun, mut news) = (Instant::now(), self.verifier.changes());
         while !holds(&self.verifier.status()) {
             assert!(begun.elapsed() < LATER, "it does not come to hold: {:?}", self.verifier.status());
             let _ = tokio::time::timeout(Duration::from_millis(20), news.changed()).await;
@@ -342,3 +342,74 @@ async fn whichever_clock_is_set_what_is_stopped_has_stopped() {
     }
     assert_eq!(service.verifier.status().health.unwrap().refused.count, 0);
 }
+
+/// A service and an agent live through it: the issuer comes back with an older database, under a new authority.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_backup_is_lived_through_by_those_it_knows() {
+    let address = free_address();
+    let at = address.clone();
+    let (issuer, join, joins) = blocking(move || {
+        let issuer = program::Issuer::start_in(program::Scratch::new(), &at);
+        issuer.done(&["services", "create", "crm", "--owner", "team-crm", "--system", "crm"]);
+        let joins = ["known-bot", "stopped-bot"].map(|name| issuer.join(name));
+        let join = issuer.join_string("--service", "crm");
+        (issuer, join, joins)
+    })
+    .await;
+    let service = Service::start(join.parse().unwrap()).await;
+    let held = async |name: &str, join: String| {
+        Identity::builder().join(join.parse().unwrap()).state_dir(&service.folder.join(name)).start().await.unwrap()
+    };
+    let [known, stopped] = joins;
+    let (known, stopped) = (held("known", known).await, held("stopped", stopped).await);
+    let chain = |of: &Identity| of.material().borrow().chain.clone();
+    let (issuer, late) = blocking(move || {
+        issuer.done(&["db", "backup", "backup.db", "--database", DATABASE]);
+        issuer.done(&["suspend", "agent:stopped-bot", "--yes", "--confirm", "1", "--wait", "10s"]);
+        let late = issuer.join("late-bot");
+        (issuer, late)
+    })
+    .await;
+    let late = held("late", late).await;
+    let before = [&known, &stopped, &late].map(chain);
+    let judged = |service: &Service| before.clone().map(|chain| service.judge(&chain).is_ok());
+    assert_eq!(judged(&service), [true, false, true]);
+
+    let mut feed = service.feed.clone();
+    let (heard, lost) = *feed.borrow();
+    let folder = blocking(move || issuer.kill()).await;
+    feed.wait_for(|now| now.1 > lost).await.unwrap();
+    let state = service.folder.display().to_string();
+    let folder = blocking(move || {
+        let data = folder.path().join("chancery-dev");
+        for file in ["chancery.db", "chancery.db-wal", "chancery.db-shm"] {
+            let _ = std::fs::remove_file(data.join(file));
+        }
+        std::fs::copy(folder.path().join("backup.db"), data.join("chancery.db")).unwrap();
+        let mut restore = program::chancery();
+        restore.args(["db", "restore", "--new-epoch", "--yes", "--import", &state, "--database", DATABASE]);
+        let restored = restore.args(["--head", "chancery-dev/head"]).current_dir(folder.path()).output().unwrap();
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        folder
+    })
+    .await;
+    // What was known goes on being so as long as nothing else is told.
+    assert_eq!(judged(&service), [true, false, true]);
+    let _issuer = blocking(move || program::Issuer::start_in(folder, &address)).await;
+
+    // Its own certificate ended with the authority that signed it: it comes back by its key.
+    tokio::time::timeout(LATER, feed.wait_for(|now| now.0 > heard)).await.unwrap().unwrap();
+    service.until(|status| status.feed.as_ref().is_some_and(|feed| feed.epoch == 2)).await;
+    service.until(|status| status.knowledge == Knowledge::Fresh).await;
+    assert_eq!(judged(&service), [false, false, false]);
+    // So does whom the backup knows; not whom others kept a suspension of, nor whom nobody knows.
+    let mut material = known.material();
+    let again = material.wait_for(|material| material.chain != before[0]);
+    let again = tokio::time::timeout(LATER, again).await.unwrap().unwrap().chain.clone();
+    service.until(|_| service.judge(&again) == Ok(Knowledge::Fresh)).await;
+    for (gone, chain_before) in [(&stopped, &before[1]), (&late, &before[2])] {
+        assert_eq!(chain(gone), *chain_before);
+    }
+}
+
+const DATABASE: &str = "sqlite:chancery-dev/chancery.db";

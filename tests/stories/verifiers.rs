@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chancery::clock::Clock as _;
 use chancery_api::client::Client;
 use chancery_api::{KnowledgeState, Learns, List, RevocationStanding, RevocationsAnswer, VerifierView};
 use chancery_identity::Timestamp;
@@ -232,6 +233,21 @@ async fn a_service_that_follows_the_feed_has_stopped_it_before_the_answer_is_rea
     assert_eq!((applied.verifiers, applied.confirmed, applied.unconfirmed.len()), (1, 1, 0), "{applied:?}");
     assert_eq!(applied.closed_connections, 1, "{applied:?}");
     assert!(applied.max_ms.is_some_and(|ms| ms < 5_000), "{applied:?}");
+    assert_eq!(applied.last_accepted.as_deref(), Some(READ), "{applied:?}");
+
+    // Who has hung up by then is told of as well: it may have asked a moment ago.
+    issuer.agent("brief-bot", &[READ]).await;
+    let brief = join(&issuer, &folder, "agent", "brief-bot").await;
+    for _ in 0..3 {
+        brief.http(&url).unwrap().get("/customers/42").await.unwrap();
+    }
+    let asked_at = issuer.clock.now();
+    let other = json!({"targets": ["owner:team-gone"], "effect": "suspend", "wait_s": 30});
+    assert_eq!(issuer.revoke(other).await.applied.unwrap().last_accepted, None);
+    let stop = json!({"targets": ["agent:brief-bot"], "effect": "suspend", "wait_s": 30});
+    let applied = issuer.revoke(stop).await.applied.unwrap();
+    assert_eq!(applied.last_accepted.as_deref(), Some(READ), "{applied:?}");
+    assert!(applied.last_accepted_at.is_some_and(|at| at <= asked_at), "{applied:?}");
 }
 
 #[tokio::test]

@@ -109,16 +109,20 @@ mod tests {
         Serial::from_bytes(&[n + 1; 16]).unwrap()
     }
 
-    fn peer(n: u8) -> Peer {
-        let certificate = Certificate {
+    fn certificate(serial: Serial) -> Certificate {
+        Certificate {
             spiffe_id: "spiffe://example.org/service/crm".parse().unwrap(),
             scopes: ScopeSet::default(),
             grant: None,
-            serial: serial(n),
+            serial,
             authority: KeyId::from_bytes([1; 20]),
             not_before: Timestamp::from_unix_millis(0),
             not_after: Timestamp::from_unix_millis(1),
-        };
+        }
+    }
+
+    fn peer(n: u8) -> Peer {
+        let certificate = certificate(serial(n));
         Peer::new(vec![].into(), Verified { certificate, dns_names: Vec::new(), links: Vec::new() })
     }
 
@@ -184,5 +188,54 @@ mod tests {
             *slipped.lock().unwrap() += u32::from(world.is_open(1));
         });
         assert!(slipped.into_inner().unwrap() > 0);
+    }
+
+    #[test]
+    fn what_a_peer_did_last_is_told_once_whether_it_is_still_connected_or_not() {
+        let world = World::new();
+        let _runtime = world.runtime.enter();
+        let scope = "tools/call:crm/refund".parse().unwrap();
+        let publish = |revoked: &[u8]| {
+            let revoked = revoked.iter().map(|n| serial(*n)).collect();
+            let closed = world.gate.publish(Arc::new(Revoked(revoked)), Instant::now());
+            (closed.connections, closed.last_accepted.map(|(at, _)| at.unix_millis()))
+        };
+        let [left, there, forwarded, other] = [1, 2, 3, 4].map(|n| {
+            let peer = peer(n);
+            peer.accepted(Timestamp::from_unix_millis(n.into()), &scope);
+            peer
+        });
+        let entries = [&left, &there, &other].map(|peer| world.admit(peer).unwrap());
+        let [entry, entry_there, _entry] = entries;
+        drop(entry);
+        assert!(forwarded.is_forwarded() && !left.is_forwarded());
+        world.gate.registry.remember(&forwarded);
+
+        assert_eq!(publish(&[0]), (0, None));
+        assert_eq!(publish(&[0, 1]), (0, Some(1)));
+        assert_eq!(publish(&[0, 1, 2]), (1, Some(2)));
+        drop(entry_there);
+        assert_eq!(publish(&[0, 1, 2, 3]), (0, Some(3)));
+        assert_eq!(publish(&[0, 1, 2, 3, 5]), (0, None));
+    }
+
+    #[test]
+    fn of_many_who_left_the_latest_are_remembered() {
+        let world = World::new();
+        let scope = "tools/call:crm/refund".parse().unwrap();
+        for at in 0..2000_i64 {
+            let serial = Serial::from_bytes(&[&[1; 8][..], &at.to_be_bytes()].concat()).unwrap();
+            let peer = Peer::new(
+                vec![].into(),
+                Verified { certificate: certificate(serial), dns_names: vec![], links: vec![] },
+            );
+            peer.accepted(Timestamp::from_unix_millis(at), &scope);
+            world.gate.registry.remember(&peer);
+        }
+        let remembered = |at: i64| {
+            let serial = Serial::from_bytes(&[&[1; 8][..], &at.to_be_bytes()].concat()).unwrap();
+            world.gate.publish(Arc::new(Revoked(vec![serial])), Instant::now()).last_accepted.is_some()
+        };
+        assert!(remembered(1999) && remembered(1800) && !remembered(1000));
     }
 }

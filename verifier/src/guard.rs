@@ -80,6 +80,10 @@ impl Guard {
             return Err(Denial::RevocationStale { needs: needs.clone() });
         }
         peer.accepted(now.wall, needs);
+        #[cfg(feature = "tokio")]
+        if peer.is_forwarded() {
+            self.verifier.registry().remember(peer);
+        }
         Ok(knowledge)
     }
 

@@ -1,7 +1,7 @@
 //! Who is at the other end.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chancery_identity::{Certificate, Grant, KeyId, Scope, ScopeSet, Serial, SpiffeId, Timestamp};
@@ -31,13 +31,15 @@ struct Facts {
     cleared: AtomicU64,
     /// The last request that was let through.
     accepted: Mutex<Option<(Timestamp, Scope)>>,
+    /// Whether a connection of it is, or was, in the registry.
+    entered: AtomicBool,
 }
 
 impl Peer {
     pub(crate) fn new(der: CertificateDer<'static>, verified: Verified) -> Self {
         let Verified { certificate, dns_names, links } = verified;
-        let (cleared, accepted) = (AtomicU64::new(0), Mutex::default());
-        Self(Arc::new(Facts { der, certificate: Arc::new(certificate), dns_names, links, cleared, accepted }))
+        let (cleared, accepted, entered) = Default::default();
+        Self(Arc::new(Facts { der, certificate: Arc::new(certificate), dns_names, links, cleared, accepted, entered }))
     }
 
     /// Its SPIFFE ID.
@@ -103,6 +105,17 @@ impl Peer {
     #[cfg(feature = "tokio")]
     pub(crate) fn last_accepted(&self) -> Option<(Timestamp, Scope)> {
         self.0.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn entered(&self) {
+        self.0.entered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no connection of it is known here: somebody forwards what it asks.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_forwarded(&self) -> bool {
+        !self.0.entered.load(Ordering::Relaxed)
     }
 
     /// Whether nothing hit the certificate in this generation.

@@ -14,6 +14,9 @@ use crate::Peer;
 /// The longest that a server may take to say goodbye to a peer before the connection is cut.
 const FAREWELL_MAX: Duration = Duration::from_millis(50);
 
+/// Peers without a connection whose last request is remembered.
+const LEFT_MAX: usize = 512;
+
 /// The open connections of one verifier. A connection enters before its peer is looked up for the last time, and a
 /// revocation is published before this is scanned: whichever comes first, one of the two finds the other.
 #[derive(Default)]
@@ -35,6 +38,9 @@ struct Open {
     next: u64,
     connections: HashMap<u64, Entered>,
     ends: BTreeSet<(Instant, u64)>,
+    /// Peers that were served and have left, or never had a connection here: when they are revoked, what they did last is
+    /// told too.
+    left: HashMap<Serial, Peer>,
 }
 
 #[derive(Clone)]
@@ -52,6 +58,7 @@ impl Registry {
             let shared = Arc::clone(&self.shared);
             tokio::spawn(async move { shared.cut_when_over().await }).abort_handle()
         });
+        peer.entered();
         let cut = Arc::new(Cut::default());
         let mut open = self.shared.lock();
         let id = open.next;
@@ -80,12 +87,24 @@ impl Registry {
             };
             closed.add(Closed { connections: 1, last_accepted: entered.peer.last_accepted(), by: told });
         }
+        // After the others, so that one that left meanwhile is found here; told once.
+        let left: Vec<_> = self.shared.lock().left.values().cloned().collect();
+        for peer in left.iter().filter(|peer| ended(peer)) {
+            if let Some(peer) = self.shared.lock().left.remove(&peer.serial()) {
+                closed.add(Closed { connections: 0, last_accepted: peer.last_accepted(), by: None });
+            }
+        }
         closed
     }
 
     /// Cuts the connections that had until then at the latest, for whoever cannot wait for the task that does.
     pub(crate) fn cut_over(&self, at: Instant) {
         self.shared.cut_until(at);
+    }
+
+    /// Remembers what a peer did last that has no connection here, as one that a proxy forwards.
+    pub(crate) fn remember(&self, peer: &Peer) {
+        self.shared.lock().leave(peer);
     }
 
     /// The open connections by the certificate of their peer, unless more than `most` peers have some.
@@ -183,6 +202,24 @@ impl Shared {
     }
 }
 
+impl Open {
+    fn leave(&mut self, peer: &Peer) {
+        let Some(newest) = peer.last_accepted() else { return };
+        let serial = peer.serial();
+        if self.left.get(&serial).is_some_and(|other| other.last_accepted().as_ref() > Some(&newest)) {
+            return;
+        }
+        if self.left.len() >= LEFT_MAX && !self.left.contains_key(&serial) {
+            // The older half goes at once, so that not each one that comes is a search for the oldest.
+            let mut times: Vec<_> = self.left.values().filter_map(Peer::last_accepted).map(|(at, _)| at).collect();
+            let (_, median, _) = times.select_nth_unstable(LEFT_MAX / 2);
+            let median = *median;
+            self.left.retain(|_, peer| peer.last_accepted().is_some_and(|(at, _)| at > median));
+        }
+        self.left.insert(serial, peer.clone());
+    }
+}
+
 /// A connection's place in the registry. Lives in the I/O object, so that it outlives the future that serves HTTP, as
 /// an upgraded connection does.
 pub(crate) struct Entry {
@@ -200,8 +237,12 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut open = self.registry.shared.lock();
-        if let Some(Entered { ends_at, .. }) = open.connections.remove(&self.id) {
+        if let Some(Entered { ends_at, peer, cut }) = open.connections.remove(&self.id) {
             open.ends.remove(&(ends_at, self.id));
+            // What was ended is told already.
+            if cut.is_open() {
+                open.leave(&peer);
+            }
         }
     }
 }
@@ -270,6 +311,10 @@ impl Cut {
         };
         remember(slot, cx);
         None
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.lock().state, State::Open)
     }
 
     /// What was written before is with the socket: if it was a goodbye, there is no more to wait for.

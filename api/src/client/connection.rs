@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ClientConfig;
+use rustls::{AlertDescription, ClientConfig};
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Mutex;
@@ -80,7 +80,7 @@ impl Connection {
         };
         match self.attempt(request, host).await {
             Ok(answered) => Ok(answered),
-            Err(Failed::Unsent(..)) => Err(ClientError::Broken(died)),
+            Err(Failed::Unsent(..)) => Err(died),
             Err(Failed::For(error)) => Err(error),
         }
     }
@@ -104,7 +104,7 @@ impl Connection {
                 request.headers_mut().insert(HOST, host.clone());
                 let sent = match sender.ready().await {
                     Ok(()) => sender.try_send_request(request).await.map_err(Failed::from),
-                    Err(error) => Err(Failed::Unsent(Box::new(request), explain(&error))),
+                    Err(error) => Err(Failed::Unsent(Box::new(request), broken(&error))),
                 };
                 Ok((sent?, Lease(Some(open))))
             }
@@ -117,7 +117,7 @@ impl Connection {
                 *request.uri_mut() = uri.map_err(|error| Failed::For(ClientError::Url(error.to_string())))?;
                 let sent = match sender.ready().await {
                     Ok(()) => sender.try_send_request(request).await.map_err(Failed::from),
-                    Err(error) => Err(Failed::Unsent(Box::new(request), explain(&error))),
+                    Err(error) => Err(Failed::Unsent(Box::new(request), broken(&error))),
                 };
                 Ok((sent?, Lease(None)))
             }
@@ -195,18 +195,26 @@ async fn start_http2(io: impl Read + Write + Send + Unpin + 'static) -> hyper::R
 
 enum Failed {
     /// Not a byte of it has left.
-    Unsent(Box<Request<Full<Bytes>>>, String),
+    Unsent(Box<Request<Full<Bytes>>>, ClientError),
     For(ClientError),
 }
 
 impl From<hyper::client::conn::TrySendError<Request<Full<Bytes>>>> for Failed {
     fn from(mut error: hyper::client::conn::TrySendError<Request<Full<Bytes>>>) -> Self {
-        let why = explain(error.error());
+        let why = broken(error.error());
         match error.take_message() {
             Some(request) => Self::Unsent(Box::new(request), why),
-            None => Self::For(ClientError::Broken(why)),
+            None => Self::For(why),
         }
     }
+}
+
+/// A TLS 1.3 server refuses a certificate after the client believes the handshake done: whoever reads first finds the alert.
+/// Of what was found, h2 keeps the text alone.
+fn broken(error: &(dyn std::error::Error + 'static)) -> ClientError {
+    let why = explain(error);
+    let revoked = rustls::Error::AlertReceived(AlertDescription::CertificateRevoked).to_string();
+    if why.contains(&revoked) { ClientError::CertificateRevoked } else { ClientError::Broken(why) }
 }
 
 fn unreachable(address: String, error: &(dyn std::error::Error + 'static)) -> ClientError {

@@ -24,6 +24,9 @@ pub enum ClientError {
     /// The connection ended before the answer did. Whether the request had its effect is not known.
     #[error("the connection broke before the answer came: {0}")]
     Broken(String),
+    /// The handshake was refused: the certificate shown is revoked, or the authority that signed it.
+    #[error("the issuer refuses the certificate shown: it is revoked, or its authority is")]
+    CertificateRevoked,
     /// No answer in time. Whether the request had its effect is not known.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
