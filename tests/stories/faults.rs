@@ -398,7 +398,7 @@ async fn a_restored_backup_is_lived_through_by_those_it_knows() {
     let _issuer = blocking(move || program::Issuer::start_in(folder, &address)).await;
 
     // Its own certificate ended with the authority that signed it: it comes back by its key.
-    tokio::time::timeout(LATER, feed.wait_for(|now| now.0 > heard)).await.unwrap().unwrap();
+    feed.wait_for(|now| now.0 > heard).await.unwrap();
     service.until(|status| status.feed.as_ref().is_some_and(|feed| feed.epoch == 2)).await;
     service.until(|status| status.knowledge == Knowledge::Fresh).await;
     assert_eq!(judged(&service), [false, false, false]);

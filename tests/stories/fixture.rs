@@ -21,6 +21,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use serde_json::{Value, json};
 
+use crate::patience::Patience;
+
 /// A running issuer. Its folder goes with it.
 pub(crate) struct Issuer {
     pub(crate) server: Server,
@@ -28,6 +30,7 @@ pub(crate) struct Issuer {
     pub(crate) clock: Arc<Hands>,
     config: Config,
     folder: Folder,
+    patience: Patience,
 }
 
 /// Gone when dropped.
@@ -102,16 +105,16 @@ impl Issuer {
         let clock = Arc::new(Hands::default());
         let server = Server::start(config.clone(), clock.clone()).await.unwrap();
         let admin = Client::over_unix_socket(folder.join("admin.sock"));
-        Self { server, admin, clock, config, folder: Folder(folder) }
+        Self { server, admin, clock, config, folder: Folder(folder), patience: Patience::new() }
     }
 
     /// Stops, and starts again on what is there after `between`.
     pub(crate) async fn restart(self, between: impl AsyncFnOnce(&Config)) -> Self {
-        let Self { server, admin, clock, config, folder } = self;
+        let Self { server, admin, clock, config, folder, patience } = self;
         server.stop().await;
         between(&config).await;
         let server = Server::start(config.clone(), clock.clone()).await.unwrap();
-        Self { server, admin, clock, config, folder }
+        Self { server, admin, clock, config, folder, patience }
     }
 
     pub(crate) const fn config(&self) -> &Config {

@@ -21,6 +21,7 @@ mod fixture;
 mod head_keys;
 mod metrics;
 mod ocsp;
+mod patience;
 mod program;
 mod renewal;
 mod revocation;

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::patience::Patience;
+
 /// What takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -45,6 +47,7 @@ pub(crate) struct Issuer {
     said: Vec<String>,
     /// Ended with the test.
     serving: Running,
+    _patience: Patience,
 }
 
 impl Issuer {
@@ -70,7 +73,7 @@ impl Issuer {
         let api = serving.say_until(|line| line.trim_start().starts_with("api "));
         let url = api.split_whitespace().nth(1).unwrap().to_owned();
         serving.say_until(|line| line.starts_with("ready"));
-        Self { folder, url, said: serving.heard.clone(), serving }
+        Self { folder, url, said: serving.heard.clone(), serving, _patience: Patience::new() }
     }
 
     /// Where it listens: `api` or `status`.
