@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 export TOOLS=${CLIENTS_TOOLS:-$repository/target/interop}
 chosen=("$@")
-[ $# -gt 0 ] || chosen=(nginx python node envoy)
+[ $# -gt 0 ] || chosen=(nginx caddy python node envoy)
 
 work=$(mktemp -d)
 running=()
@@ -114,11 +114,12 @@ call() {
     rm -f "$work/body"
 }
 
-# decides LISTEN…: authz serve in the example's folder, as its README starts it.
+# decides LISTEN [OPTION…]: authz serve in the example's folder, as its README starts it.
 decides() {
-    local listen=() address
-    for address in "$@"; do listen+=(--listen "$address"); done
-    CHANCERY_JOIN=$(join service crm 1) start authz.log "$CHANCERY_BIN" authz serve --state-dir state/authz --rules ../rules.toml "${listen[@]}" --dir tls
+    local listen=$1
+    shift
+    CHANCERY_JOIN=$(join service crm 1) start authz.log "$CHANCERY_BIN" authz serve --state-dir state/authz --rules ../rules.toml \
+        --listen "$listen" --dir tls "$@"
     authz=$started
     said "answers on" authz.log "$authz" || return 1
 }
@@ -198,6 +199,25 @@ nginx_example() {
     nobody_decides '^500 '
     expect "the CRL alone" '^400 .*SSL certificate error' "$(call bot-nginx GET /customers/42)"
     expect "one file an authority" '^2 2$' "$(ls crl | grep -c '^[0-9a-f]\{40\}\.crl\.pem$') $(grep -c BEGIN crl/crl.pem)"
+}
+
+caddy_example() {
+    install caddy=caddy
+    local upstream control
+    port=$(free_port)
+    upstream=$(free_port)
+    control=$(free_port)
+    sed -i "s/9443/$port/; s/9080/$upstream/; s/9191/$control/" Caddyfile
+    start upstream.log python3 "$here/services/upstream.py" "$upstream"
+    answers "$upstream" || return 1
+    decides "127.0.0.1:$control" --on-change "caddy reload --force --config Caddyfile --address unix/caddy.sock"
+    HOME=$PWD start caddy.log caddy run --config Caddyfile
+    answers "$port" || return 1
+    # The reload before Caddy ran failed, and is tried again.
+    said "succeeded at last" authz.log "$authz" || return 1
+    without_certificate
+    judge "403 certificate-revoked"
+    nobody_decides '^502 '
 }
 
 python_example() {

@@ -267,7 +267,7 @@ impl Drop for Folder {
 
 /// The refusal, be it a problem document or the alert of a handshake; any other failure is the test's.
 pub(crate) fn problem(error: ClientError) -> Problem {
-    if error.to_string().contains("CertificateRevoked") {
+    if matches!(error, ClientError::CertificateRevoked) {
         let alert = json!({"type": "", "code": "certificate-revoked", "title": "", "status": 401, "detail": "alert", "retry": "no"});
         return serde_json::from_value(alert).unwrap();
     }
