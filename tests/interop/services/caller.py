@@ -1,4 +1,6 @@
-"""Calls a service on one open connection until it is refused, then with handshakes until these are: caller.py PORT FOLDER
+"""Calls a service on one open connection until it is refused, then with handshakes until these are: caller.py PORT FOLDER [open]
+
+With "open" handshakes are left out: not everything looks for revocations in them.
 
 FOLDER has an agent's key.pem, cert.pem and bundle.pem. One line for each of "open" and "handshake": when the last call that was
 let in began and when the first refusal came, in microseconds since the epoch, and what was said. "begun" when the first call was let in.
@@ -25,7 +27,7 @@ class Connection(http.client.HTTPSConnection):
 
 
 def call(connection):
-    connection.request("GET", "/customers/42")
+    connection.request("GET", "/customers/42", headers={"Host": "localhost"})
     reply = connection.getresponse()
     return reply.status, reply.read().decode()
 
@@ -59,7 +61,7 @@ while time.time() < DEADLINE:
     last = began
 connection.close()
 
-while time.time() < DEADLINE:
+while time.time() < DEADLINE and "open" not in sys.argv[3:]:
     connection = Connection("127.0.0.1", port, timeout=10)
     try:
         status, body = call(connection)
