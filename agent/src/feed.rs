@@ -84,11 +84,9 @@ struct All {
     next: u64,
     /// What each has applied.
     applied: BTreeMap<u64, Option<Position>>,
-    /// What is to be told of connections since the last acknowledgement.
-    closed: u64,
-    last_accepted: Option<(Timestamp, Scope)>,
-    /// The number that made it so: an acknowledgement of less does not tell of it.
-    closed_at: (u64, u64),
+    /// What is to be told of connections since the last acknowledgement, by the number that made it so: an acknowledgement of
+    /// less does not tell of it.
+    closed: BTreeMap<(u64, u64), Closed>,
     /// Up to here what came outlives this process.
     saved: (u64, u64),
     /// The newest number that a peer's certificate named.
@@ -97,6 +95,20 @@ struct All {
     head: Option<String>,
     /// How long what came last is not to be acknowledged yet.
     pace: Duration,
+}
+
+/// What came of connections.
+#[derive(Default)]
+struct Closed {
+    connections: u64,
+    last_accepted: Option<(Timestamp, Scope)>,
+}
+
+impl Closed {
+    fn add(&mut self, more: Self) {
+        self.connections += more.connections;
+        self.last_accepted = self.last_accepted.take().max(more.last_accepted);
+    }
 }
 
 #[derive(Clone)]
@@ -229,17 +241,16 @@ impl Verifiers {
             *sum = sum.saturating_add(*count);
         }
         let listed = complete && open.len() <= OPEN_MAX;
-        let (closed, last_accepted) = if all.closed_at <= number {
-            (std::mem::take(&mut all.closed), all.last_accepted.take())
-        } else {
-            (0, None)
-        };
+        let later = all.closed.split_off(&(number.0, number.1.saturating_add(1)));
+        let mut closed = Closed::default();
+        std::mem::replace(&mut all.closed, later).into_values().for_each(|one| closed.add(one));
+        let Closed { connections, last_accepted } = closed;
         let ack = FeedAck {
             epoch: number.0,
             n: number.1,
             applied_at,
             applies: Applies::Here,
-            closed_connections: closed,
+            closed_connections: connections,
             last_accepted_at: last_accepted.as_ref().map(|(at, _)| *at),
             last_accepted: last_accepted.as_ref().map(|(_, scope)| scope.to_string()),
             open_connections: listed
@@ -253,8 +264,8 @@ impl Verifiers {
     pub(crate) fn not_heard(&self, told: Acknowledgement, why: &ClientError) {
         self.health.send_modify(|health| health.unacknowledged.add(why));
         let mut all = self.all();
-        all.closed += told.ack.closed_connections;
-        all.last_accepted = all.last_accepted.take().max(told.last_accepted);
+        let (number, connections) = (told.number(), told.ack.closed_connections);
+        all.closed.entry(number).or_default().add(Closed { connections, last_accepted: told.last_accepted });
         all.head = all.head.take().or(told.ack.head);
     }
 
@@ -273,10 +284,10 @@ impl Attached for One {
     fn applied(&self, applied: Applied) {
         let mut all = self.verifiers.all();
         if applied.closed_connections > 0 || applied.last_accepted.is_some() {
-            all.closed_at = all.closed_at.max((applied.epoch, applied.n));
+            let (connections, last_accepted) = (applied.closed_connections, applied.last_accepted);
+            let closed = all.closed.entry((applied.epoch, applied.n)).or_default();
+            closed.add(Closed { connections, last_accepted });
         }
-        all.closed += applied.closed_connections;
-        all.last_accepted = all.last_accepted.take().max(applied.last_accepted);
         let position = Position { number: (applied.epoch, applied.n), at: applied.at, open: applied.open_connections };
         if let Some(known) = all.applied.get_mut(&self.id) {
             // One that waited for connections to close may be overtaken.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chancery_api::client::{Client, ClientError, with_query};
 use chancery_api::{Issued, JoinString, Retry, Whoami};
-use chancery_identity::Timestamp;
+use chancery_identity::{Serial, Timestamp};
 use chancery_verifier::feed::{Feed, FeedTrust};
 use chancery_verifier::{ClientConfigs, Clock, Freshness, Material, ServerExpectation, Verifier};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -24,7 +24,7 @@ use crate::held::Held;
 use crate::identity::Observer;
 use crate::obtain::{self, on_disk};
 use crate::revocations::{self, Poll, Round};
-use crate::schedule::{ClockOffset, Step, refused_retry_in, retry_in};
+use crate::schedule::{ClockOffset, Step, refused_retry_in, rejoin_in, retry_in};
 use crate::state::{Folder, StateError, TokenDigest};
 use crate::{Error, first_contact, pem, tls};
 
@@ -59,8 +59,8 @@ pub(crate) struct Keeper {
     /// Held by whoever follows the feed.
     feed: tokio::sync::Mutex<Feed>,
     record_changed: Notify,
-    /// The issuer takes the certificate in hand no more.
-    refused: Notify,
+    /// The certificate that the issuer takes no more.
+    refused: watch::Sender<Option<Serial>>,
     /// The feed told of revocations that those who read CRLs do not see yet.
     news: Notify,
 }
@@ -158,7 +158,7 @@ impl Keeper {
             verifiers,
             feed: tokio::sync::Mutex::new(feed),
             record_changed: Notify::new(),
-            refused: Notify::new(),
+            refused: watch::Sender::new(None),
             news: Notify::new(),
         })
     }
@@ -216,18 +216,23 @@ impl Keeper {
 
     async fn keep_renewed(&self) {
         let mut failures = 0;
+        let mut refused = self.refused.subscribe();
         // What is due before its time: a record that changed is renewed for. A certificate that is refused ended with its
         // authority, perhaps: then its key alone is worth a new one, and whoever is stopped is told so.
         let mut due = None;
         loop {
             let held = self.held();
             let step = held.life().step(self.issuer_time());
-            let asked = match due.filter(|due| step < *due).unwrap_or(step) {
+            let step = due.filter(|due| step < *due).unwrap_or(step);
+            let asked = match step {
                 Step::Rest(rest) => {
                     tokio::select! {
                         () = sleep(rest) => {}
                         () = self.record_changed.notified() => due = Some(Step::Renew),
-                        () = self.refused.notified() => due = Some(Step::Rejoin),
+                        () = is_named(&mut refused, held.certificate.serial) => {
+                            sleep(rejoin_in(self.random())).await;
+                            due = Some(Step::Rejoin);
+                        }
                     }
                     continue;
                 }
@@ -239,7 +244,7 @@ impl Keeper {
                     (failures, due) = (0, None);
                     RENEWED_REST
                 }
-                Err(Error::Issuer { source, .. }) if due != Some(Step::Rejoin) && is_refused(&source) => {
+                Err(Error::Issuer { source, .. }) if step == Step::Renew && is_refused(&source) => {
                     due = Some(Step::Rejoin);
                     continue;
                 }
@@ -308,7 +313,11 @@ impl Keeper {
         let (mut failures, mut shed) = (0, false);
         let mut seen = 0;
         loop {
-            seen = seen.max(held.borrow_and_update().saved.revision);
+            let (revision, serial) = {
+                let held = held.borrow_and_update();
+                (held.saved.revision, held.certificate.serial)
+            };
+            seen = seen.max(revision);
             let asked = tokio::select! {
                 asked = whoami(&self.client, seen, if shed { Duration::ZERO } else { WAIT }) => asked,
                 // The next question goes by the new certificate's connection.
@@ -333,7 +342,7 @@ impl Keeper {
                 }
                 Err(error) => {
                     if is_refused(&error) {
-                        self.refused.notify_one();
+                        self.refused.send_replace(Some(serial));
                     }
                     failures += 1;
                     retry_in(failures, Duration::ZERO, self.random())
@@ -507,6 +516,12 @@ async fn whoami(client: &Client, after_revision: u64, wait: Duration) -> Result<
     let (revision, seconds) = (after_revision.to_string(), wait.as_secs().to_string());
     let path = with_query("/v1/whoami", [("after_revision", revision.as_str()), ("wait_s", seconds.as_str())]);
     Ok(client.get_waiting(&path, wait).await?.body)
+}
+
+/// Waits until this serial is.
+async fn is_named(refused: &mut watch::Receiver<Option<Serial>>, serial: Serial) {
+    // The sender is beside whoever waits.
+    let _ = refused.wait_for(|named| *named == Some(serial)).await.map(drop);
 }
 
 /// Whether it is the certificate that is refused, in the handshake or after it.

@@ -11,6 +11,7 @@ const REST_MAX: Duration = Duration::from_secs(30);
 /// The wait after the first failure; each further one doubles it.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The same for the feed.
+const REJOIN_SPREAD: Duration = Duration::from_secs(3);
 const FEED_RETRY_MIN: Duration = Duration::from_millis(250);
 /// CRLs are asked for meanwhile, so that nothing is missed.
 const FEED_RETRY_MAX: Duration = Duration::from_secs(15);
@@ -69,6 +70,11 @@ pub(crate) fn feed_retry_in(failures: u32, random: u32) -> Duration {
 /// How long to wait before asking again what was refused and will be refused again unless somebody acts.
 pub(crate) fn refused_retry_in(random: u32) -> Duration {
     spread(RETRY_MAX, random)
+}
+
+/// How long to wait with what all do at one instant that an authority certified.
+pub(crate) fn rejoin_in(random: u32) -> Duration {
+    REJOIN_SPREAD.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 /// Between a half and the whole of `longest`.

@@ -128,7 +128,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Asks the database for what is wanted.
-    pub(super) async fn find(&mut self, wanted: Wanted, keys: &Keys) -> Result<(), DbError> {
+    pub(super) async fn find(&mut self, wanted: Wanted, keys: &mut Keys) -> Result<(), DbError> {
         let (transaction, at) = (&mut self.transaction, self.at);
         if self.lineages_are == Lineages::Read {
             self.found.lineages = lineages::find(transaction, wanted.lineages).await?;

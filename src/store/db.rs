@@ -1,4 +1,4 @@
-//! The one file that knows there are two databases.
+//! The one place that knows there are two databases.
 //!
 //! SQL above is written once: `$n` placeholders, integers, text and blobs, `ON CONFLICT`, `RETURNING`.
 
@@ -495,7 +495,7 @@ const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 const ACQUIRE: Duration = Duration::from_secs(10);
 /// Reading connections.
 const READERS: u32 = 8;
-/// Prepared statements kept by a connection.
+/// Prepared statements kept by a connection that reads, or one to PostgreSQL.
 const STATEMENTS: usize = 512;
 /// Rows that SQLite's thread may be ahead of whoever reads them.
 const ROWS: usize = 1024;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use chancery_identity::{Lineage, Timestamp};
 
-use super::db::{Db, DbError, Transaction};
+use super::db::{DbError, Transaction};
 use super::rows::SelectIn;
 
 /// The keys that were certified and whose certificates last, each with its lineage; true as long as nobody else writes.
@@ -12,7 +12,8 @@ use super::rows::SelectIn;
 /// It may name a lineage that went on to another key, or ended: whether one holds a key is for its row to say.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    held: HashMap<Half, (Lineage, Timestamp)>,
+    /// Read when a certificate is asked for first: whoever writes something else need not wait for it.
+    held: Option<HashMap<Half, (Lineage, Timestamp)>>,
     /// Those that are over go once there may be as many as others.
     swept_at: usize,
 }
@@ -21,45 +22,26 @@ pub(super) struct Keys {
 type Half = [u8; 16];
 
 impl Keys {
-    /// Those of the lineages that live.
-    pub(super) async fn load(db: &Db, now: Timestamp) -> Result<Self, DbError> {
-        let mut keys = Self::default();
-        let mut after = Lineage::from_bytes([0; 16]);
-        loop {
-            let sql = "SELECT id, key_digest, not_after, ended FROM lineage WHERE id > $1 ORDER BY id LIMIT $2";
-            let rows = db.rows(sql, vec![after.into(), AT_ONCE.into()]).await?;
-            for row in &rows {
-                after = row.read(0)?;
-                let not_after = row.read(2)?;
-                if not_after >= now && !row.read::<bool>(3)? {
-                    keys.held.insert(half(&row.read(1)?), (after, not_after));
-                }
-            }
-            if rows.len() < AT_ONCE as usize {
-                keys.swept_at = keys.held.len();
-                return Ok(keys);
-            }
-        }
-    }
-
-    /// Notes a key that was certified, once that is for good.
-    pub(super) fn hold(&mut self, key: &[u8; 32], lineage: Lineage, not_after: Timestamp, now: Timestamp) {
-        if self.held.len() >= 2 * self.swept_at.max(LEAST) {
-            self.held.retain(|_, (_, not_after)| *not_after >= now);
-            self.swept_at = self.held.len();
-        }
-        self.held.insert(half(key), (lineage, not_after));
-    }
-
-    /// The living lineages that hold these keys.
+    /// The living lineages that hold these keys. The transaction keeps others from writing while all are read.
     pub(super) async fn holders(
-        &self,
+        &mut self,
         transaction: &mut Transaction,
         keys: HashSet<[u8; 32]>,
         now: Timestamp,
     ) -> Result<HashMap<[u8; 32], Lineage>, DbError> {
-        let suspected = keys.iter().filter_map(|key| self.held.get(&half(key))).map(|(lineage, _)| *lineage);
-        let suspected: HashSet<Lineage> = suspected.collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let held = match &self.held {
+            Some(held) => held,
+            None => {
+                let held = load(transaction, now).await?;
+                self.swept_at = held.len();
+                self.held.insert(held)
+            }
+        };
+        let suspected: HashSet<Lineage> =
+            keys.iter().filter_map(|key| held.get(&half(key))).map(|(id, _)| *id).collect();
         let rows = BY_ID.run(transaction, &[], suspected.into_iter().map(|id| [id.into()]).collect()).await?;
         let mut holders = HashMap::new();
         for row in &rows {
@@ -69,6 +51,37 @@ impl Keys {
             }
         }
         Ok(holders)
+    }
+
+    /// Notes a key that was certified, once that is for good.
+    pub(super) fn hold(&mut self, key: &[u8; 32], lineage: Lineage, not_after: Timestamp, now: Timestamp) {
+        // What is not read yet will be read with it.
+        let Some(held) = &mut self.held else { return };
+        if held.len() >= 2 * self.swept_at.max(LEAST) {
+            held.retain(|_, (_, not_after)| *not_after >= now);
+            self.swept_at = held.len();
+        }
+        held.insert(half(key), (lineage, not_after));
+    }
+}
+
+/// Those of the lineages whose certificates last.
+async fn load(transaction: &mut Transaction, now: Timestamp) -> Result<HashMap<Half, (Lineage, Timestamp)>, DbError> {
+    let mut held = HashMap::new();
+    let mut after = Lineage::from_bytes([0; 16]);
+    loop {
+        let sql = "SELECT id, key_digest, not_after FROM lineage WHERE id > $1 ORDER BY id LIMIT $2";
+        let rows = transaction.rows(sql, vec![after.into(), AT_ONCE.into()]).await?;
+        for row in &rows {
+            after = row.read(0)?;
+            let not_after = row.read(2)?;
+            if not_after >= now {
+                held.insert(half(&row.read(1)?), (after, not_after));
+            }
+        }
+        if rows.len() < AT_ONCE as usize {
+            return Ok(held);
+        }
     }
 }
 
@@ -91,18 +104,19 @@ mod tests {
     #[test]
     fn keys_whose_certificates_are_over_go() {
         let at = Timestamp::from_unix_millis;
-        let mut keys = Keys::default();
+        let mut keys = Keys { held: Some(HashMap::new()), swept_at: 0 };
         for number in 0..1_000_000_u32 {
             let now = at(i64::from(number));
             let mut key = [0; 32];
             key[..4].copy_from_slice(&number.to_be_bytes());
             keys.hold(&key, Lineage::from_bytes([1; 16]), now + std::time::Duration::from_secs(20), now);
         }
-        assert!(keys.held.len() <= 2 * 20_000 + LEAST, "{} keys are held, 20,000 last", keys.held.len());
+        let held = keys.held.unwrap();
+        assert!(held.len() <= 2 * 20_000 + LEAST, "{} keys are held, 20,000 last", held.len());
         assert!((980_000..1_000_000_u32).all(|number| {
             let mut half = Half::default();
             half[..4].copy_from_slice(&number.to_be_bytes());
-            keys.held.contains_key(&half)
+            held.contains_key(&half)
         }));
     }
 }

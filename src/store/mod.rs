@@ -59,7 +59,6 @@ pub use writer::Stopped;
 
 use db::Db;
 use head::Head;
-use keys::Keys;
 use lease::Lease;
 use past::PastLogs;
 use state::Memory;
@@ -142,12 +141,11 @@ impl Store {
         if Head::read(db).await?.position() != state.position() {
             state.replace(Memory::load(db).await?);
         }
-        let keys = Keys::load(db, clock.now()).await?;
         let (sender, jobs) = mpsc::channel(WAITING);
         let office = Office { jobs: sender, fence: lease.fence };
         let (db, state, clock, random) = (db.clone(), state.clone(), clock.clone(), random.clone());
         let (rolled_back, commits) = (rolled_back.clone(), commits.clone());
-        let instances = Default::default();
+        let (instances, keys) = Default::default();
         let writer = Writer { db, state, clock, random, lease, jobs, rolled_back, instances, keys, commits };
         let ended = writer.start().map_err(DbError::Thread)?;
         *self.shared.jobs.write().unwrap_or_else(PoisonError::into_inner) = Some(office);

@@ -9,6 +9,7 @@ use chancery_identity::Name;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use ring::rand::SecureRandom;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at};
 
 use super::batch::{Batch, Lineages, Wanted};
@@ -72,12 +73,14 @@ impl Writer {
     /// The log is copied by a task of the caller's meanwhile.
     pub(super) fn start(self) -> std::io::Result<oneshot::Receiver<Stopped>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let copying = tokio::spawn(copy_log(self.db.clone(), self.state.clone()));
+        let mut copying = JoinSet::new();
+        copying.spawn(copy_log(self.db.clone(), self.state.clone()));
         let (tell, told) = oneshot::channel();
         let work = move || {
+            // Ended with the work, however that ends.
+            let _copying = copying;
             let stopped = runtime.block_on(self.run());
-            copying.abort();
-            // Nobody waits for the end any more.
+            // Whoever does not wait for the end need not be told.
             let _ = tell.send(stopped);
         };
         std::thread::Builder::new().name("writer".into()).spawn(work)?;
@@ -202,7 +205,7 @@ impl Writer {
         // Rows are asked for once everything that changes them otherwise is decided.
         let mut wanted = Wanted::default();
         rest.iter().for_each(|job| job.wants(&mut wanted));
-        batch.find(wanted, &self.keys).await?;
+        batch.find(wanted, &mut self.keys).await?;
         for job in rest {
             job.decide(&mut batch).await?;
         }
@@ -222,7 +225,7 @@ impl Writer {
         }
         self.state.publish(&head, changes);
         for (key, lineage, not_after) in certified {
-            self.keys.hold(&key, lineage, not_after, now);
+            self.keys.hold(&key, lineage, not_after, head.at);
         }
         Ok(true)
     }
@@ -351,5 +354,5 @@ impl<D: Decision> Job for Pending<D> {
 const BATCH: usize = 256;
 /// How often the log is copied into the file.
 const COPY: std::time::Duration = std::time::Duration::from_millis(200);
-/// How long a database that failed at a commit is given to say whether it is done.
+/// How long a database that failed at a commit is given to say whether it is done. SQLite is waited for.
 const ASK: std::time::Duration = std::time::Duration::from_secs(5);

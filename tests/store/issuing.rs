@@ -107,6 +107,16 @@ conformance! {
         let lineage = first.grant.as_ref().unwrap().lineage;
         assert!(matches!(refused, CommitError::Refused(Refused::KeyInUse(id)) if id == lineage), "{refused}");
 
+        // Nor after a start, when all is read anew; one that its lineage went on from is free.
+        world.restart().await;
+        let foreign = world.plan(&agent, &key).await;
+        let refused = world.store.commit(foreign.issue()).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Refused(Refused::KeyInUse(id)) if id == lineage), "{refused}");
+        let next = world.plan_next(&first, 1, &Key::new()).await.renew(&first);
+        world.store.commit(next).await.unwrap();
+        let free = world.plan(&agent, &key).await;
+        world.store.commit(free.issue()).await.unwrap();
+
         // A lineage that is over holds no key.
         world.clock.advance(Duration::from_secs(3700));
         let later = world.plan(&agent, &key).await;

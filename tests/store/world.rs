@@ -216,7 +216,9 @@ impl World {
             };
             tokio::join!(work, release).0
         };
-        let (first, worked) = tokio::join!(first, then);
+        let both = async { tokio::join!(first, then) };
+        let waited = tokio::time::timeout(Duration::from_secs(60), both).await;
+        let (first, worked) = waited.expect("so many decisions are asked for");
         first.unwrap();
         worked
     }

@@ -1,5 +1,6 @@
 //! What goes wrong around the issuer, with verifiers that follow its real feed: what each accepts, says and recovers from.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -357,8 +358,16 @@ async fn a_restored_backup_is_lived_through_by_those_it_knows() {
     })
     .await;
     let service = Service::start(join.parse().unwrap()).await;
-    let held = async |name: &str, join: String| {
-        Identity::builder().join(join.parse().unwrap()).state_dir(&service.folder.join(name)).start().await.unwrap()
+    let (told, mut refusals) = watch::channel(BTreeSet::new());
+    let held = async |name: &'static str, join: String| {
+        let told = told.clone();
+        let observe = move |event: &Event| {
+            if let Event::NotRenewed { .. } = event {
+                told.send_if_modified(|refused| refused.insert(name));
+            }
+        };
+        let builder = Identity::builder().join(join.parse().unwrap()).state_dir(&service.folder.join(name));
+        builder.observe(observe).start().await.unwrap()
     };
     let [known, stopped] = joins;
     let (known, stopped) = (held("known", known).await, held("stopped", stopped).await);
@@ -407,6 +416,8 @@ async fn a_restored_backup_is_lived_through_by_those_it_knows() {
     let again = material.wait_for(|material| material.chain != before[0]);
     let again = tokio::time::timeout(LATER, again).await.unwrap().unwrap().chain.clone();
     service.until(|_| service.judge(&again) == Ok(Knowledge::Fresh)).await;
+    let both = refusals.wait_for(|refused| refused.len() == 2);
+    assert_eq!(*tokio::time::timeout(LATER, both).await.unwrap().unwrap(), ["late", "stopped"].into());
     for (gone, chain_before) in [(&stopped, &before[1]), (&late, &before[2])] {
         assert_eq!(chain(gone), *chain_before);
     }

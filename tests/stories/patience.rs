@@ -1,5 +1,6 @@
 //! No story waits for ever for what does not come.
 
+use std::io::Write;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -15,7 +16,11 @@ impl Patience {
         let story = std::thread::current().name().unwrap_or("a story").to_owned();
         std::thread::spawn(move || {
             if told.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("{story}: waits for what does not come, {PATIENCE:?} after its issuer started");
+                // What a test prints is kept until it ends.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "{story}: waits for what does not come, {PATIENCE:?} after its issuer started"
+                );
                 std::process::abort();
             }
         });

@@ -174,7 +174,7 @@ pub(crate) mod decimal {
     }
 }
 
-/// Bytes as lower hex digits.
+/// A certificate that others hold too.
 pub(crate) mod shared_certificate {
     use std::sync::Arc;
 
@@ -191,6 +191,7 @@ pub(crate) mod shared_certificate {
     }
 }
 
+/// Bytes as lower hex digits.
 pub(crate) mod hex {
     use std::borrow::Cow;
 

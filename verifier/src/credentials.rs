@@ -103,7 +103,7 @@ pub struct Applied {
     /// Connections closed because of revocations since it was last told; those whose servers say goodbye because of later
     /// entries count already.
     pub closed_connections: u64,
-    /// The last request let through on one of them, and the scope it needed.
+    /// The last request let through, on one of them or of a peer that was stopped after it had hung up, and the scope it needed.
     pub last_accepted: Option<(Timestamp, Scope)>,
     /// Open connections by the certificate of the peer; `None` when more than 4096 peers have some.
     pub open_connections: Option<Vec<(Serial, u32)>>,

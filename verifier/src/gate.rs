@@ -58,13 +58,13 @@ impl<S: Verdicts> Gate<S> {
     /// First the state, then the connections: those of peers that it ends are cut.
     pub(crate) fn publish(&self, next: Arc<S>, now: Instant) -> Closed {
         point();
-        self.state.store(Arc::clone(&next));
+        let last = self.state.swap(Arc::clone(&next));
         point();
         let ended = |peer: &Peer| {
             point();
             next.hit(peer).is_err()
         };
-        self.registry.cut_where(ended, now)
+        self.registry.cut_where(ended, |peer| last.hit(peer).is_err(), now)
     }
 
     /// First the registry, then the state. The connection leaves when the entry is dropped.
@@ -217,6 +217,23 @@ mod tests {
         drop(entry_there);
         assert_eq!(publish(&[0, 1, 2, 3]), (0, Some(3)));
         assert_eq!(publish(&[0, 1, 2, 3, 5]), (0, None));
+        // Let through a moment before what ended it was published, and remembered after.
+        world.gate.registry.remember(&forwarded);
+        assert_eq!(publish(&[0, 1, 2, 3, 5, 6]), (0, None));
+    }
+
+    #[test]
+    fn whom_the_end_of_its_certificate_cut_off_is_remembered() {
+        let world = World::new();
+        let _runtime = world.runtime.enter();
+        let peer = peer(1);
+        peer.accepted(Timestamp::from_unix_millis(7), &"tools/call:crm/refund".parse().unwrap());
+        let entry = world.gate.admit(&peer, Instant::now()).unwrap();
+        world.gate.registry.cut_over(Instant::now());
+        assert!(entry.cut().poll(Side::Read, &Context::from_waker(Waker::noop())).is_some());
+        drop(entry);
+        let closed = world.gate.publish(Arc::new(Revoked(vec![serial(1)])), Instant::now());
+        assert_eq!(closed.last_accepted.map(|(at, _)| at.unix_millis()), Some(7));
     }
 
     #[test]

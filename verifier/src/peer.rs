@@ -112,7 +112,7 @@ impl Peer {
         self.0.entered.store(true, Ordering::Relaxed);
     }
 
-    /// Whether no connection of it is known here: somebody forwards what it asks.
+    /// Whether no connection of it was ever known here: a proxy forwards what it asks, or a service listens by itself.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_forwarded(&self) -> bool {
         !self.0.entered.load(Ordering::Relaxed)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use chancery_identity::{Scope, Serial, Timestamp};
+use chancery_identity::{KeyId, Scope, Serial, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -14,7 +14,7 @@ use crate::Peer;
 /// The longest that a server may take to say goodbye to a peer before the connection is cut.
 const FAREWELL_MAX: Duration = Duration::from_millis(50);
 
-/// Peers without a connection whose last request is remembered.
+/// Peers without a connection whose last request is remembered, the latest.
 const LEFT_MAX: usize = 512;
 
 /// The open connections of one verifier. A connection enters before its peer is looked up for the last time, and a
@@ -40,7 +40,7 @@ struct Open {
     ends: BTreeSet<(Instant, u64)>,
     /// Peers that were served and have left, or never had a connection here: when they are revoked, what they did last is
     /// told too.
-    left: HashMap<Serial, Peer>,
+    left: HashMap<(KeyId, Serial), Peer>,
 }
 
 #[derive(Clone)]
@@ -69,9 +69,14 @@ impl Registry {
         Entry { registry: Arc::clone(self), id, cut }
     }
 
-    /// Cuts the connections of these peers, or has their servers say goodbye first; and says what they did last. Verdicts
-    /// are reached outside the lock.
-    pub(crate) fn cut_where(&self, ended: impl Fn(&Peer) -> bool, now: Instant) -> Closed {
+    /// Cuts the connections of these peers, or has their servers say goodbye first; and says what they did last, unless they
+    /// had ended before. Verdicts are reached outside the lock.
+    pub(crate) fn cut_where(
+        &self,
+        ended: impl Fn(&Peer) -> bool,
+        before: impl Fn(&Peer) -> bool,
+        now: Instant,
+    ) -> Closed {
         let connections: Vec<_> =
             self.shared.lock().connections.iter().map(|(id, entered)| (*id, entered.clone())).collect();
         let mut closed = Closed::default();
@@ -87,12 +92,13 @@ impl Registry {
             };
             closed.add(Closed { connections: 1, last_accepted: entered.peer.last_accepted(), by: told });
         }
-        // After the others, so that one that left meanwhile is found here; told once.
+        // After the others, so that one that left meanwhile is found here.
         let left: Vec<_> = self.shared.lock().left.values().cloned().collect();
         for peer in left.iter().filter(|peer| ended(peer)) {
-            if let Some(peer) = self.shared.lock().left.remove(&peer.serial()) {
-                closed.add(Closed { connections: 0, last_accepted: peer.last_accepted(), by: None });
-            }
+            let told = self.shared.lock().left.remove(&certificate(peer));
+            // One that was let through as an earlier entry was published is none of this one's.
+            let told = told.filter(|peer| !before(peer)).and_then(|peer| peer.last_accepted());
+            closed.add(Closed { connections: 0, last_accepted: told, by: None });
         }
         closed
     }
@@ -123,13 +129,19 @@ impl Registry {
     pub(crate) fn len(&self) -> usize {
         self.shared.lock().connections.len()
     }
+
+    /// How many peers a revocation is held against.
+    pub(crate) fn scanned(&self) -> usize {
+        let open = self.shared.lock();
+        open.connections.len() + open.left.len()
+    }
 }
 
 /// Connections that were closed because of revocations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Closed {
     pub(crate) connections: u64,
-    /// The last request that was let through on one of them, and the scope it needed.
+    /// The last request that was let through, on one of them or of a peer that has none any more, and the scope it needed.
     pub(crate) last_accepted: Option<(Timestamp, Scope)>,
     /// When the last of them is closed at the latest, where servers say goodbye first.
     pub(crate) by: Option<Instant>,
@@ -205,19 +217,24 @@ impl Shared {
 impl Open {
     fn leave(&mut self, peer: &Peer) {
         let Some(newest) = peer.last_accepted() else { return };
-        let serial = peer.serial();
-        if self.left.get(&serial).is_some_and(|other| other.last_accepted().as_ref() > Some(&newest)) {
+        let certificate = certificate(peer);
+        if self.left.get(&certificate).is_some_and(|other| other.last_accepted().as_ref() > Some(&newest)) {
             return;
         }
-        if self.left.len() >= LEFT_MAX && !self.left.contains_key(&serial) {
+        if self.left.len() >= LEFT_MAX && !self.left.contains_key(&certificate) {
             // The older half goes at once, so that not each one that comes is a search for the oldest.
-            let mut times: Vec<_> = self.left.values().filter_map(Peer::last_accepted).map(|(at, _)| at).collect();
-            let (_, median, _) = times.select_nth_unstable(LEFT_MAX / 2);
-            let median = *median;
-            self.left.retain(|_, peer| peer.last_accepted().is_some_and(|(at, _)| at > median));
+            let at = |peer: &Peer| peer.last_accepted().map(|(at, _)| at);
+            let mut all: Vec<_> = self.left.iter().map(|(certificate, peer)| (at(peer), *certificate)).collect();
+            all.sort_unstable();
+            all.truncate(LEFT_MAX / 2);
+            all.iter().for_each(|(_, certificate)| drop(self.left.remove(certificate)));
         }
-        self.left.insert(serial, peer.clone());
+        self.left.insert(certificate, peer.clone());
     }
+}
+
+fn certificate(peer: &Peer) -> (KeyId, Serial) {
+    (peer.authority(), peer.serial())
 }
 
 /// A connection's place in the registry. Lives in the I/O object, so that it outlives the future that serves HTTP, as
@@ -239,8 +256,7 @@ impl Drop for Entry {
         let mut open = self.registry.shared.lock();
         if let Some(Entered { ends_at, peer, cut }) = open.connections.remove(&self.id) {
             open.ends.remove(&(ends_at, self.id));
-            // What was ended is told already.
-            if cut.is_open() {
+            if !cut.is_revoked() {
                 open.leave(&peer);
             }
         }
@@ -313,8 +329,12 @@ impl Cut {
         None
     }
 
-    fn is_open(&self) -> bool {
-        matches!(self.lock().state, State::Open)
+    /// Whether it was ended by a revocation, which has told of it.
+    fn is_revoked(&self) -> bool {
+        match self.lock().state {
+            State::Open => false,
+            State::Told(reason) | State::Leaving(reason) | State::Cut(reason) => reason == CutReason::Revoked,
+        }
     }
 
     /// What was written before is with the socket: if it was a goodbye, there is no more to wait for.

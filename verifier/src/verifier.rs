@@ -163,7 +163,7 @@ impl Verifier {
                 let same_crls = std::ptr::addr_eq(crls.as_ptr(), Arc::as_ptr(&material.crls));
                 crls = Arc::downgrade(&material.crls);
                 // What was wrong with the material is in the status.
-                if same_crls && verifier.registry().len() <= SCANNED_AT_ONCE {
+                if same_crls && verifier.registry().scanned() <= SCANNED_AT_ONCE {
                     let _ = verifier.renew(&material);
                     verifier.report(&attached);
                 } else {

@@ -73,15 +73,14 @@ impl Connection {
         request: Request<Full<Bytes>>,
         host: &HeaderValue,
     ) -> Result<(Response<Incoming>, Lease), ClientError> {
-        let (request, died) = match self.attempt(request, host).await {
+        let request = match self.attempt(request, host).await {
             Ok(answered) => return Ok(answered),
-            Err(Failed::Unsent(request, error)) => (*request, error),
+            Err(Failed::Unsent(request, _)) => *request,
             Err(Failed::For(error)) => return Err(error),
         };
         match self.attempt(request, host).await {
             Ok(answered) => Ok(answered),
-            Err(Failed::Unsent(..)) => Err(died),
-            Err(Failed::For(error)) => Err(error),
+            Err(Failed::Unsent(_, error) | Failed::For(error)) => Err(error),
         }
     }
 

@@ -23,11 +23,19 @@ struct Names {
     method: &'static str,
     target: &'static str,
     certificate: &'static str,
+    /// How a value begins that stands for no certificate, where an empty one does not.
+    nobody: Option<&'static str>,
 }
 
-const AUTH_REQUEST: Names = Names { method: "x-original-method", target: "x-original-uri", certificate: "client-cert" };
-const FORWARD_AUTH: Names =
-    Names { method: "x-forwarded-method", target: "x-forwarded-uri", certificate: "x-forwarded-tls-client-cert" };
+const AUTH_REQUEST: Names =
+    Names { method: "x-original-method", target: "x-original-uri", certificate: "client-cert", nobody: None };
+const FORWARD_AUTH: Names = Names {
+    method: "x-forwarded-method",
+    target: "x-forwarded-uri",
+    certificate: "x-forwarded-tls-client-cert",
+    // Caddy leaves the name of what it has no value for.
+    nobody: Some("{http.request.tls.client."),
+};
 
 /// All ways of asking.
 pub(super) fn router(decider: Decider) -> Router {
@@ -75,8 +83,8 @@ fn decide(decider: &Decider, headers: &HeaderMap, names: &Names) -> Result<Leave
     decider.decide(Asked {
         method: one(headers, names.method)?.ok_or_else(|| missing(names.method))?,
         target: one(headers, names.target)?.ok_or_else(|| missing(names.target))?,
-        // Caddy passes on the name of its placeholder, in braces, where a client shows no certificate.
-        certificate: one(headers, names.certificate)?.filter(|text| !text.starts_with('{')),
+        certificate: one(headers, names.certificate)?
+            .filter(|text| !names.nobody.is_some_and(|nobody| text.starts_with(nobody))),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use chancery_identity::LeafError;
+use rusqlite::ErrorCode;
 use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE};
 use sqlx::migrate::MigrateError;
 
@@ -96,14 +97,17 @@ pub enum DbError {
 impl DbError {
     /// Whether the database is well and said no to one statement.
     pub(in crate::store) fn concerns_statement(&self) -> bool {
-        matches!(
-            self,
-            Self::Sqlx(sqlx::Error::Database(_))
-                | Self::Sqlite(rusqlite::Error::SqliteFailure(..))
-                | Self::Column { .. }
-                | Self::Document(_)
-                | Self::Certificate(_)
-        )
+        match self {
+            Self::Sqlx(sqlx::Error::Database(_)) | Self::Column { .. } | Self::Document(_) | Self::Certificate(_) => {
+                true
+            }
+            // A file that is locked, full or broken says no to each alone, too, and may take its time for it.
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch | ErrorCode::Unknown)
+            ),
+            _ => false,
+        }
     }
 
     /// Whether a row was refused because another one has its key.

@@ -21,7 +21,7 @@ impl Connection {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = rusqlite::Connection::open_with_flags(file, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.set_prepared_statement_cache_capacity(KEPT);
         for (pragma, value) in PRAGMAS {
             // Some answer with a row, of what they are now.
             connection.pragma(None, pragma, value, |_| Ok(()))?;
@@ -111,19 +111,16 @@ impl ToSql for Value {
     }
 }
 
-/// Prepared statements that are kept.
-const STATEMENTS: usize = 128;
+/// Prepared statements that are kept: all that there are.
+const KEPT: usize = 256;
 
-const PRAGMAS: [(&str, &str); 7] = [
+const PRAGMAS: [(&str, &str); 6] = [
     ("journal_mode", "wal"),
     ("synchronous", "full"),
     ("foreign_keys", "on"),
     ("temp_store", "memory"),
     // What is kept of the file in memory, in KiB; SQLite writes it with a minus.
     ("cache_size", "-32768"),
-    // Each statement has its index. SQLite would make one over the values of a statement at hand, and read all of a table
-    // beside it.
-    ("automatic_index", "off"),
     // Pages in the log before a commit copies them into the file, 64 MiB: a page that many commits change is copied once, and
     // little is left to do then, as a task copies meanwhile.
     ("wal_autocheckpoint", "16384"),
