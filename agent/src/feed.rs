@@ -326,3 +326,37 @@ impl Drop for HandsOn {
         self.0.listening.send_modify(|listening| listening.hand_on -= 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn applied(n: u64, closed_connections: u64) -> Applied {
+        let at = Timestamp::from_unix_millis(0);
+        Applied { epoch: 1, n, at, closed_connections, last_accepted: None, open_connections: None }
+    }
+
+    fn told(verifiers: &Verifiers) -> ((u64, u64), u64) {
+        let told = verifiers.acknowledgement().unwrap();
+        (told.number(), told.ack.closed_connections)
+    }
+
+    #[test]
+    fn what_closed_is_told_with_the_number_that_closed_it() {
+        let verifiers = Arc::<Verifiers>::default();
+        let one = verifiers.attach();
+        one.applied(applied(10, 1));
+        one.applied(applied(11, 2));
+        verifiers.saved((1, 9));
+        assert_eq!(told(&verifiers), ((1, 9), 0));
+        verifiers.saved((1, 10));
+        let unheard = verifiers.acknowledgement().unwrap();
+        assert_eq!((unheard.number(), unheard.ack.closed_connections), ((1, 10), 1));
+        verifiers.not_heard(unheard, &ClientError::Timeout(Duration::ZERO));
+        verifiers.saved((1, 11));
+        assert_eq!(told(&verifiers), ((1, 11), 3));
+        assert_eq!(told(&verifiers), ((1, 11), 0));
+    }
+}
