@@ -83,8 +83,9 @@ impl Db {
             Ok(Self::Sqlite { read, write, copy, path })
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let options = PgConnectOptions::from_str(url)?.statement_cache_capacity(STATEMENTS);
+            // Connects where it is written from.
             let write =
-                PgPoolOptions::new().acquire_timeout(ACQUIRE).max_connections(2).connect_with(options.clone()).await?;
+                PgPoolOptions::new().acquire_timeout(ACQUIRE).max_connections(2).connect_lazy_with(options.clone());
             let read =
                 PgPoolOptions::new().acquire_timeout(ACQUIRE).max_connections(READERS).connect_with(options).await?;
             Ok(Self::Postgres { read, write })
@@ -144,7 +145,7 @@ impl Db {
         }
         let applied = match self {
             Self::Sqlite { copy, .. } => copy.acquire().await?.list_applied_migrations(MIGRATIONS_TABLE).await?,
-            Self::Postgres { write, .. } => write.acquire().await?.list_applied_migrations(MIGRATIONS_TABLE).await?,
+            Self::Postgres { read, .. } => read.acquire().await?.list_applied_migrations(MIGRATIONS_TABLE).await?,
         };
         Ok(Some(applied.into_iter().map(|one| (one.version, one.checksum.into_owned())).collect()))
     }

@@ -35,7 +35,7 @@ use chancery_identity::{
 };
 use chancery_tlog::{Action, Bundle, Commitment, Hash, Tile, Tree};
 use ring::rand::SecureRandom;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 
@@ -59,10 +59,9 @@ pub use writer::Stopped;
 
 use db::Db;
 use head::Head;
-use lease::Lease;
 use past::PastLogs;
 use state::Memory;
-use writer::{Job, Pending, Writer};
+use writer::{Candidate, Job, Office, Pending};
 
 /// The store of one issuer. Clones share it.
 #[derive(Clone)]
@@ -81,13 +80,6 @@ struct Shared {
     rolled_back: Arc<OnceLock<RolledBack>>,
     commits: Commits,
     past_logs: PastLogs,
-}
-
-/// The lease, as those who decide and those who read under it know it.
-#[derive(Clone)]
-struct Office {
-    jobs: mpsc::Sender<Box<dyn Job>>,
-    fence: u64,
 }
 
 impl Store {
@@ -135,19 +127,10 @@ impl Store {
     /// A database that fails.
     pub async fn write(&self, holder: &str) -> Result<Writing, DbError> {
         let Shared { db, state, clock, random, rolled_back, commits, .. } = &*self.shared;
-        let lease = Lease::acquire(db, holder).await?;
-        feed::backfill(db).await?;
-        // Whatever memory holds was logged when it changed.
-        if Head::read(db).await?.position() != state.position() {
-            state.replace(Memory::load(db).await?);
-        }
-        let (sender, jobs) = mpsc::channel(WAITING);
-        let office = Office { jobs: sender, fence: lease.fence };
         let (db, state, clock, random) = (db.clone(), state.clone(), clock.clone(), random.clone());
-        let (rolled_back, commits) = (rolled_back.clone(), commits.clone());
-        let (instances, keys) = Default::default();
-        let writer = Writer { db, state, clock, random, lease, jobs, rolled_back, instances, keys, commits };
-        let ended = writer.start().map_err(DbError::Thread)?;
+        let (rolled_back, commits, holder) = (rolled_back.clone(), commits.clone(), holder.to_owned());
+        let candidate = Candidate { db, state, clock, random, rolled_back, commits, holder };
+        let (office, ended) = candidate.start().await?;
         *self.shared.jobs.write().unwrap_or_else(PoisonError::into_inner) = Some(office);
         Ok(Writing { store: self.clone(), ended })
     }
@@ -482,6 +465,3 @@ impl Writing {
         self.stopped().await
     }
 }
-
-/// Decisions that may wait for the writer before whoever comes next waits to ask.
-const WAITING: usize = 4096;

@@ -16,25 +16,45 @@ use super::batch::{Batch, Lineages, Wanted};
 use super::db::{Db, DbError};
 use super::decision::{CommitError, Committed, Decision, Rank, Refused, Undecided};
 use super::epoch::RolledBack;
+use super::feed;
 use super::head::Head;
 use super::keys::Keys;
 use super::lease::{self, Lease};
-use super::state::State;
+use super::state::{Memory, State};
 use crate::clock::Clock;
 
-/// What the writer works with.
-pub(super) struct Writer {
+/// Who will write, once nobody else does.
+pub(super) struct Candidate {
     pub(super) db: Db,
     pub(super) state: Arc<State>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn SecureRandom + Send + Sync>,
-    pub(super) lease: Lease,
-    pub(super) jobs: mpsc::Receiver<Box<dyn Job>>,
     pub(super) rolled_back: Arc<OnceLock<RolledBack>>,
-    /// See [`Batch::instances`]: true as long as nobody else writes.
-    pub(super) instances: HashMap<Name, u64>,
-    pub(super) keys: Keys,
     pub(super) commits: Commits,
+    /// Under this name.
+    pub(super) holder: String,
+}
+
+/// The lease, as those who decide and those who read under it know it.
+#[derive(Clone)]
+pub(super) struct Office {
+    pub(super) jobs: mpsc::Sender<Box<dyn Job>>,
+    pub(super) fence: u64,
+}
+
+/// What the writer works with.
+struct Writer {
+    db: Db,
+    state: Arc<State>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn SecureRandom + Send + Sync>,
+    lease: Lease,
+    jobs: mpsc::Receiver<Box<dyn Job>>,
+    rolled_back: Arc<OnceLock<RolledBack>>,
+    /// See [`Batch::instances`]: true as long as nobody else writes.
+    instances: HashMap<Name, u64>,
+    keys: Keys,
+    commits: Commits,
 }
 
 /// What transactions held, and how long they took. Clones count together.
@@ -68,25 +88,54 @@ pub enum Stopped {
     Unknown(#[source] Arc<DbError>),
 }
 
-impl Writer {
-    /// Begins to work, on a thread of its own, where it waits for the disk and its turn comes whatever else is to be done.
-    /// The log is copied by a task of the caller's meanwhile.
-    pub(super) fn start(self) -> std::io::Result<oneshot::Receiver<Stopped>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+impl Candidate {
+    /// Waits until nobody else writes, reads what they wrote, and works from then on; gives up when this is dropped before.
+    ///
+    /// All of it on a thread and a runtime of its own: there it waits for the disk, its turn comes whatever else is to be done,
+    /// and its connections are driven by nobody else. The log is copied by a task of the caller's.
+    pub(super) async fn start(self) -> Result<(Office, oneshot::Receiver<Stopped>), DbError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DbError::Thread)?;
         let mut copying = JoinSet::new();
         copying.spawn(copy_log(self.db.clone(), self.state.clone()));
-        let (tell, told) = oneshot::channel();
-        let work = move || {
+        let (mut begin, begun) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let work = async move {
             // Ended with the work, however that ends.
             let _copying = copying;
-            let stopped = runtime.block_on(self.run());
-            // Whoever does not wait for the end need not be told.
-            let _ = tell.send(stopped);
+            let elected = tokio::select! {
+                elected = self.elected() => elected,
+                () = begin.closed() => return,
+            };
+            match elected {
+                Err(error) => drop(begin.send(Err(error))),
+                Ok((writer, office)) => {
+                    // Whoever does not wait any more leaves nobody who could ask: the work ends at once.
+                    let _ = begin.send(Ok(office));
+                    let _ = end.send(writer.run().await);
+                }
+            }
         };
-        std::thread::Builder::new().name("writer".into()).spawn(work)?;
-        Ok(told)
+        let thread = std::thread::Builder::new().name("writer".into());
+        thread.spawn(move || runtime.block_on(work)).map_err(DbError::Thread)?;
+        Ok((begun.await.map_err(|_| sqlx::Error::WorkerCrashed)??, ended))
     }
 
+    async fn elected(self) -> Result<(Writer, Office), DbError> {
+        let Self { db, state, clock, random, rolled_back, commits, holder } = self;
+        let lease = Lease::acquire(&db, &holder).await?;
+        feed::backfill(&db).await?;
+        // Whatever memory holds was logged when it changed.
+        if Head::read(&db).await?.position() != state.position() {
+            state.replace(Memory::load(&db).await?);
+        }
+        let (sender, jobs) = mpsc::channel(WAITING);
+        let office = Office { jobs: sender, fence: lease.fence };
+        let (instances, keys) = Default::default();
+        Ok((Writer { db, state, clock, random, lease, jobs, rolled_back, instances, keys, commits }, office))
+    }
+}
+
+impl Writer {
     /// Works until nobody can ask any more, or it may not write any more. What waits is answered either way.
     async fn run(mut self) -> Stopped {
         let stopped = self.work().await;
@@ -350,6 +399,8 @@ impl<D: Decision> Job for Pending<D> {
     }
 }
 
+/// Decisions that may wait for the writer before whoever comes next waits to ask.
+const WAITING: usize = 4096;
 /// Decisions in one transaction.
 const BATCH: usize = 256;
 /// How often the log is copied into the file.
