@@ -91,7 +91,7 @@ impl Attached for () {}
 
 /// What a verifier has applied of the feed, for an acknowledgement.
 #[cfg(feature = "tokio")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Applied {
     /// The epoch of `n`.
