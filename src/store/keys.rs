@@ -70,13 +70,20 @@ async fn load(transaction: &mut Transaction, now: Timestamp) -> Result<HashMap<H
     let mut held = HashMap::new();
     let mut after = Lineage::from_bytes([0; 16]);
     loop {
-        let sql = "SELECT id, key_digest, not_after FROM lineage WHERE id > $1 ORDER BY id LIMIT $2";
+        let sql = "SELECT id, key_digest, not_after, ended FROM lineage WHERE id > $1 ORDER BY id LIMIT $2";
         let rows = transaction.rows(sql, vec![after.into(), AT_ONCE.into()]).await?;
         for row in &rows {
             after = row.read(0)?;
             let not_after = row.read(2)?;
-            if not_after >= now {
-                held.insert(half(&row.read(1)?), (after, not_after));
+            if not_after < now {
+                continue;
+            }
+            let key = half(&row.read(1)?);
+            // One that was ended in this transaction may not be after all; and one that has its key since goes before it.
+            if row.read(3)? {
+                held.entry(key).or_insert((after, not_after));
+            } else {
+                held.insert(key, (after, not_after));
             }
         }
         if rows.len() < AT_ONCE as usize {

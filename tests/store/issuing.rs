@@ -123,6 +123,33 @@ conformance! {
         assert!(world.store.commit(later.issue()).await.is_ok());
     }
 
+    async fn a_key_is_that_of_who_took_it_last(world) {
+        let agent = world.agent("invoice-bot").await;
+        let key = Key::new();
+        let older = world.issued(&agent, &Key::new()).await;
+        let younger = world.issued(&agent, &key).await;
+        let retire = Revoke {
+            cause: by("ana"),
+            targets: vec![Target::Instance(instance_of(&younger))],
+            effect: Effect::Retire,
+            reason: Reason::Superseded,
+            comment: String::new(),
+            cascade: true,
+        };
+        world.store.commit(retire).await.unwrap();
+        // Free with the end of its lineage, and taken by one that began before that.
+        let next = world.plan_next(&older, 1, &key).await.renew(&older);
+        world.store.commit(next).await.unwrap();
+        let taken = async |world: &World| {
+            let refused = world.store.commit(world.plan(&agent, &key).await.issue()).await.unwrap_err();
+            let lineage = older.grant.as_ref().unwrap().lineage;
+            assert!(matches!(refused, CommitError::Refused(Refused::KeyInUse(id)) if id == lineage), "{refused}");
+        };
+        taken(&world).await;
+        world.restart().await;
+        taken(&world).await;
+    }
+
     async fn evidence_is_spent_once_and_answered_again_to_the_same_key(world) {
         let agent = world.agent("invoice-bot").await;
         let key = Key::new();
