@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::types::FromSql;
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Arguments, AssertSqlSafe, Pool, Postgres, Row as _, SqlSafeStr, SqlStr, Sqlite};
 
 pub use error::DbError;
@@ -64,6 +64,8 @@ impl Db {
         if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url)?
                 .foreign_keys(true)
+                // Whoever copies the log into the file syncs what it copied.
+                .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(BUSY_TIMEOUT)
                 .statement_cache_capacity(STATEMENTS)
                 .row_buffer_size(ROWS);
@@ -506,6 +508,27 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// No kill of a process shows it, as the system keeps what was written: only the loss of power would.
+    #[tokio::test]
+    async fn whoever_writes_to_a_file_syncs() {
+        let file = std::env::temp_dir().join(format!("chancery-synced-{}.db", std::process::id()));
+        let db = Db::create(&format!("sqlite:{}", file.display())).await.unwrap();
+        let mut transaction = db.begin().await.unwrap();
+        let mut said = Vec::new();
+        for pragma in ["synchronous", "journal_mode"] {
+            let row = transaction.row(format!("PRAGMA {pragma}"), vec![]).await.unwrap().unwrap();
+            said.push(row.read::<i64>(0).map_or_else(|_| row.read::<String>(0).unwrap(), |number| number.to_string()));
+        }
+        // 2 is FULL.
+        assert_eq!(said, ["2", "wal"]);
+        drop(transaction);
+        let Db::Sqlite { copy, .. } = &db else { panic!("a file") };
+        let synchronous: i64 = sqlx::query("PRAGMA synchronous").fetch_one(copy).await.unwrap().get(0);
+        assert_eq!(synchronous, 2);
+        db.close().await;
+        std::fs::remove_file(file).unwrap();
+    }
 
     #[tokio::test]
     async fn the_log_is_copied_into_the_file_while_all_stay_connected() {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use chancery::store::{Cause, CommitError, CreateJoinToken, DeleteJoinToken, IssueOwn, Put, Refused, Revoke};
+use chancery::store::{Cause, CommitError, CreateJoinToken, DeleteJoinToken, IssueOwn, Put, Refused};
 use chancery_ca::Claims;
-use chancery_identity::{Effect, Reason, ScopeSet, Target};
+use chancery_identity::{Effect, ScopeSet, Target};
 use chancery_tlog::Action;
 use futures_util::future::join_all;
 
+use crate::sequence::revoke;
 use crate::world::{Key, Kind, World, by, instance_of, spent, spiffe_id};
 
 conformance! {
@@ -128,14 +129,7 @@ conformance! {
         let key = Key::new();
         let older = world.issued(&agent, &Key::new()).await;
         let younger = world.issued(&agent, &key).await;
-        let retire = Revoke {
-            cause: by("ana"),
-            targets: vec![Target::Instance(instance_of(&younger))],
-            effect: Effect::Retire,
-            reason: Reason::Superseded,
-            comment: String::new(),
-            cascade: true,
-        };
+        let retire = revoke([Target::Instance(instance_of(&younger))], Effect::Retire);
         world.store.commit(retire).await.unwrap();
         // Free with the end of its lineage, and taken by one that began before that.
         let next = world.plan_next(&older, 1, &key).await.renew(&older);
@@ -282,14 +276,7 @@ conformance! {
         issue(&world).await.unwrap();
         let refused = issue(&world).await.unwrap_err();
         assert!(matches!(refused, CommitError::Refused(Refused::Instances { live: 2, max: 2 })), "{refused}");
-        let retire = Revoke {
-            cause: by("ana"),
-            targets: vec![Target::Instance(instance_of(&first))],
-            effect: Effect::Retire,
-            reason: Reason::Superseded,
-            comment: String::new(),
-            cascade: true,
-        };
+        let retire = revoke([Target::Instance(instance_of(&first))], Effect::Retire);
         world.store.commit(retire).await.unwrap();
         issue(&world).await.unwrap();
         assert!(issue(&world).await.is_err());

@@ -124,3 +124,20 @@ impl DbError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi::{Error, SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR};
+
+    use super::*;
+
+    #[test]
+    fn only_a_database_that_is_well_is_asked_again_for_each_alone() {
+        let error = |code| DbError::from(rusqlite::Error::SqliteFailure(Error::new(code), None));
+        for broken in [SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR] {
+            assert!(!error(broken).concerns_statement(), "{broken}");
+        }
+        let twice = error(SQLITE_CONSTRAINT_UNIQUE);
+        assert!(twice.concerns_statement() && twice.unique_violation());
+    }
+}

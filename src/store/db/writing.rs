@@ -62,7 +62,7 @@ impl Transaction {
         Ok(found)
     }
 
-    /// Runs a statement for each of so many values; returns how many rows it changed.
+    /// Runs a statement; returns how many rows it changed.
     pub(super) fn execute(&self, sql: &str, values: &[Value]) -> Result<u64, DbError> {
         let mut statement = self.0.prepare_cached(&numbered(sql))?;
         bind(&mut statement, values)?;
