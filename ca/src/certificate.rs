@@ -24,6 +24,8 @@ pub(crate) const SIGNS_CERTIFICATES: &[u8] = &[der::BIT_STRING, 2, 1, 0x06];
 
 /// Room that nearly all certificates find enough.
 const LEN_USUAL: usize = 1024;
+/// Extensions that most certificates have no more of.
+const EXTENSIONS_USUAL: usize = 12;
 
 /// Writes a TBSCertificate; `extensions` writes the extensions one after another.
 pub(crate) fn write_tbs(head: &Head<'_>, extensions: impl FnOnce(&mut Writer)) -> Vec<u8> {
@@ -233,7 +235,7 @@ impl<'a> Fields<'a> {
         validity.finish()?;
         let subject = whole(&mut fields)?;
         let spki = whole(&mut fields)?;
-        let mut extensions = Vec::new();
+        let mut extensions = Vec::with_capacity(EXTENSIONS_USUAL);
         if let Some(wrapper) = fields.read_optional(context_constructed(3))? {
             let mut wrapper = Reader::new(wrapper);
             let mut list = wrapper.nested(der::SEQUENCE)?;

@@ -133,7 +133,7 @@ impl<'a> Case<'a> {
     fn exactly(&self, id: &[u8], critical: bool, value: impl FnOnce(&mut Writer)) -> Result<(), String> {
         let extension = self.fields.extension(id).ok_or("absent")?;
         has_criticality(extension, critical)?;
-        let mut writer = Writer::new();
+        let mut writer = Writer::with_capacity(extension.value.len());
         value(&mut writer);
         ensure(extension.value == writer.finish(), "has another value than the profile's")
     }

@@ -260,12 +260,16 @@ impl Writer {
 
     /// A constructed value whose contents `write` writes.
     pub fn nested(&mut self, tag: u8, write: impl FnOnce(&mut Writer)) -> &mut Self {
-        self.bytes.push(tag);
+        self.bytes.extend([tag, 0]);
         let start = self.bytes.len();
         write(self);
-        // The length stands before the contents and is known after them: it is written last and turned to the front.
+        // The length stands before the contents and is known after them: its first byte has its place, what else it may have
+        // is written last and turned to the front.
         let contents = self.bytes.len() - start;
-        self.length(contents);
+        let first = self.rest_of_length(contents);
+        if let Some(place) = self.bytes.get_mut(start - 1) {
+            *place = first;
+        }
         if let Some(value) = self.bytes.get_mut(start..) {
             value.rotate_left(contents);
         }
@@ -354,14 +358,25 @@ impl Writer {
     }
 
     fn length(&mut self, length: usize) {
-        let bytes = length.to_be_bytes();
-        let zeros = bytes.iter().take_while(|&&b| b == 0).count();
-        if length >= 0x80 {
-            // X.690 §8.1.3.5: the count of the length's bytes, then these, the fewest possible.
-            self.bytes.push(0x80 | u8::try_from(bytes.len() - zeros).unwrap_or_default());
-            self.bytes.extend_from_slice(bytes.get(zeros..).unwrap_or_default());
-        } else {
-            self.bytes.extend(bytes.last());
+        let place = self.bytes.len();
+        self.bytes.push(0);
+        let first = self.rest_of_length(length);
+        if let Some(place) = self.bytes.get_mut(place) {
+            *place = first;
+        }
+    }
+
+    /// Writes the bytes of a length but the first, which is answered.
+    fn rest_of_length(&mut self, length: usize) -> u8 {
+        match u8::try_from(length) {
+            Ok(short @ 0..=0x7f) => short,
+            _ => {
+                // X.690 §8.1.3.5: the count of the length's bytes, then these, the fewest possible.
+                let bytes = length.to_be_bytes();
+                let significant = bytes.get(length.leading_zeros() as usize / 8..).unwrap_or_default();
+                self.bytes.extend_from_slice(significant);
+                0x80 | u8::try_from(significant.len()).unwrap_or_default()
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ use crate::{ApprovalId, GrantId, KeyId, Lineage, Name, Serial, SpiffeId, System,
 pub const GRANT_VERSION: u64 = 1;
 /// The deepest delegation a grant can leave open.
 const DEPTH_MAX: u64 = 7;
+/// Bytes of DER that most grants stay below.
+const LEN_USUAL: usize = 256;
 
 /// What stands behind one certificate's scopes. ASN.1 in docs/formats.md.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +115,13 @@ pub struct Constraint {
 impl Grant {
     /// The extension's value.
     pub fn to_der(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
+        let mut writer = Writer::with_capacity(LEN_USUAL);
+        self.write(&mut writer);
+        writer.finish()
+    }
+
+    /// Writes the extension's value.
+    pub fn write(&self, writer: &mut Writer) {
         writer.nested(der::SEQUENCE, |w| {
             w.unsigned_64(GRANT_VERSION).octets(&self.id.bytes()).utf8(self.name.as_str()).unsigned_64(self.revision);
             w.utf8(self.owner.as_str()).octets(&self.lineage.bytes());
@@ -158,7 +166,6 @@ impl Grant {
                 });
             }
         });
-        writer.finish()
     }
 
     /// Reads the extension's value.

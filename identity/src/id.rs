@@ -31,15 +31,21 @@ macro_rules! uuid_ids {
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
             }
+
+            /// The text form after its prefix.
+            fn digits(self, buffer: &mut [u8; 36]) -> &str {
+                if $prefix.is_empty() {
+                    self.0.as_hyphenated().encode_lower(buffer)
+                } else {
+                    self.0.as_simple().encode_lower(buffer)
+                }
+            }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                if $prefix.is_empty() {
-                    write!(f, "{}", self.0.as_hyphenated())
-                } else {
-                    write!(f, "{}{}", $prefix, self.0.as_simple())
-                }
+                f.write_str($prefix)?;
+                f.write_str(self.digits(&mut [0; 36]))
             }
         }
 
@@ -49,9 +55,10 @@ macro_rules! uuid_ids {
             fn from_str(text: &str) -> Result<Self, IdError> {
                 let wanted = if $prefix.is_empty() { "a UUID" } else { concat!($prefix, " and 32 hex digits") };
                 let refused = || IdError { wanted, came: crate::name::clip(text) };
-                let id = Self(text.strip_prefix($prefix).and_then(|rest| Uuid::try_parse(rest).ok()).ok_or_else(refused)?);
+                let digits = text.strip_prefix($prefix).ok_or_else(refused)?;
+                let id = Uuid::try_parse(digits).map(Self).map_err(|_| refused())?;
                 // One spelling for each identifier.
-                if id.to_string() == text { Ok(id) } else { Err(refused()) }
+                if id.digits(&mut [0; 36]) == digits { Ok(id) } else { Err(refused()) }
             }
         }
     )+};
@@ -174,12 +181,13 @@ impl FromStr for KeyId {
 
 /// Writes at most 20 bytes as lower hex digits, in one piece: formatting byte by byte shows in the rate of issuance.
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    let mut text = String::with_capacity(40);
-    for byte in bytes {
-        text.extend(char::from_digit(u32::from(byte >> 4), 16));
-        text.extend(char::from_digit(u32::from(byte & 15), 16));
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' - 10 + value };
+    let mut text = [0; 40];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
-    f.write_str(&text)
+    let text = text.get(..2 * bytes.len()).and_then(|text| std::str::from_utf8(text).ok());
+    f.write_str(text.ok_or(fmt::Error)?)
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

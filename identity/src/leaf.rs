@@ -10,6 +10,9 @@ use crate::{
 /// The longest leaf we issue, in bytes of DER; the reader itself takes longer ones, as other issuers may make them.
 pub const LEAF_LEN_MAX: usize = 4096;
 
+/// Extensions that most leaves have no more of.
+const EXTENSIONS_USUAL: usize = 12;
+
 /// An end-entity certificate, taken apart and not yet trusted. Borrows from its DER.
 ///
 /// Reading checks the form and the SVID leaf rules that the form decides: version 3, one SPIFFE ID with a path, no CA, no
@@ -209,7 +212,7 @@ struct Extensions<'a> {
 
 impl<'a> Extensions<'a> {
     fn read(mut list: Reader<'a>) -> Result<Self, LeafError> {
-        let mut extensions = Self::default();
+        let mut extensions = Self { seen: Vec::with_capacity(EXTENSIONS_USUAL), ..Self::default() };
         while !list.at_end() {
             let mut extension = list.nested(der::SEQUENCE)?;
             let id = extension.read(der::OBJECT_IDENTIFIER)?;

@@ -21,15 +21,10 @@ impl FromStr for Name {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if matches!(text, "sub" | "shared") {
+        if reserved(text) {
             return Err(NameError::Reserved(text.into()));
         }
-        let first_ok = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        // A segment of dots is no name, and `..` could never stand in a SPIFFE ID.
-        if !first_ok || !segment(text) {
-            return Err(NameError::Malformed(clip(text)));
-        }
-        Ok(Self(text.into()))
+        if well_formed(text) { Ok(Self(text.into())) } else { Err(NameError::Malformed(clip(text))) }
     }
 }
 
@@ -60,7 +55,7 @@ impl FromStr for System {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if segment(text) { Ok(Self(text.into())) } else { Err(NameError::System(clip(text))) }
+        if is_system(text) { Ok(Self(text.into())) } else { Err(NameError::System(clip(text))) }
     }
 }
 
@@ -68,6 +63,25 @@ impl fmt::Display for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether a text is a [`Name`], for whoever needs none of its own.
+pub(crate) fn is_name(text: &str) -> bool {
+    !reserved(text) && well_formed(text)
+}
+
+fn reserved(text: &str) -> bool {
+    matches!(text, "sub" | "shared")
+}
+
+/// A segment of dots is no name, and `..` could never stand in a SPIFFE ID.
+fn well_formed(text: &str) -> bool {
+    text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) && segment(text)
+}
+
+/// Whether a text is a [`System`], for whoever needs none of its own.
+pub(crate) fn is_system(text: &str) -> bool {
+    segment(text)
 }
 
 /// 1 to 63 characters, none but lower-case letters, digits, `.` and `-`.

@@ -4,8 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
-use crate::System;
-use crate::name::clip;
+use crate::name::{clip, is_system};
 use crate::normalise::{Plain, plain};
 
 /// The longest scope, in bytes.
@@ -109,6 +108,9 @@ impl From<Scope> for Pattern {
 pub struct ScopeSet(Vec<Scope>);
 
 impl ScopeSet {
+    /// No scope.
+    pub const EMPTY: Self = Self(Vec::new());
+
     /// Sorts and deduplicates.
     ///
     /// # Errors
@@ -201,7 +203,7 @@ impl Text {
                 return Err(ScopeError::Action(clip(segment)));
             }
         }
-        if system != "*" && system.parse::<System>().is_err() {
+        if system != "*" && !is_system(system) {
             return Err(ScopeError::System(clip(system)));
         }
         let mut segments = object.split('/').peekable();

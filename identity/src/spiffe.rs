@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::name::clip;
+use crate::name::{clip, is_name};
 use crate::{Instance, Name};
 
 /// The longest SPIFFE ID, in bytes, all of it counted (SPIFFE-ID §2.3).
@@ -161,18 +161,17 @@ pub enum Principal<'a> {
 
 fn principal(path: &str) -> Option<Principal<'_>> {
     let (kind, rest) = path.strip_prefix('/')?.split_once('/')?;
-    let name = |text: &str| text.parse::<Name>().is_ok();
     match kind {
         "agent" => {
             let (agent, rest) = rest.split_once('/')?;
             let (instance, sub) = rest.split_once('/').map_or((rest, None), |(i, s)| (i, Some(s)));
             let sub_ok = sub.is_none_or(|s| s.strip_prefix("sub/").is_some_and(|leaf| !leaf.contains('/')));
             let instance = instance.parse().ok()?;
-            (name(agent) && sub_ok).then_some(Principal::Agent { name: agent, instance, sub })
+            (is_name(agent) && sub_ok).then_some(Principal::Agent { name: agent, instance, sub })
         }
-        "service" if name(rest) => Some(Principal::Service(rest)),
-        "admin" if name(rest) => Some(Principal::Admin(rest)),
-        "shared" if name(rest) => Some(Principal::Shared(rest)),
+        "service" if is_name(rest) => Some(Principal::Service(rest)),
+        "admin" if is_name(rest) => Some(Principal::Admin(rest)),
+        "shared" if is_name(rest) => Some(Principal::Shared(rest)),
         "chancery" if rest == "server" => Some(Principal::Server),
         _ => None,
     }

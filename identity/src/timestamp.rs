@@ -56,20 +56,8 @@ impl Timestamp {
 
     /// The text form in whole seconds, as certificate fields show it: `2026-11-21T14:00:00Z`.
     pub fn to_seconds_text(self) -> String {
-        let mut text = self.whole_seconds();
-        text.push('Z');
-        text
-    }
-
-    /// Up to the second, without the zone. Digit by digit: formatting fields shows in the rate of issuance.
-    fn whole_seconds(self) -> String {
-        let Civil { year, month, day, hour, minute, second } = self.civil();
-        let mut text = String::with_capacity("2026-11-21T14:00:00.012Z".len());
-        push_digits(&mut text, year, 1000);
-        for (before, value) in [('-', month), ('-', day), ('T', hour), (':', minute), (':', second)] {
-            text.push(before);
-            push_digits(&mut text, value, 10);
-        }
+        let mut text = self.to_string();
+        text.replace_range("2026-11-21T14:00:00".len().., "Z");
         text
     }
 
@@ -160,11 +148,14 @@ impl Sub<Duration> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = self.whole_seconds();
-        text.push('.');
-        push_digits(&mut text, self.0.rem_euclid(1000), 100);
-        text.push('Z');
-        f.write_str(&text)
+        let Civil { year, month, day, hour, minute, second } = self.civil();
+        // Digit by digit: formatting fields shows in the rate of issuance.
+        let mut text = *b"yyyy-mm-ddThh:mm:ss.mmmZ";
+        let mut fields = text.split_mut(|byte| !byte.is_ascii_lowercase());
+        for value in [year, month, day, hour, minute, second, self.0.rem_euclid(1000)] {
+            put_digits(fields.next().unwrap_or_default(), value);
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -201,11 +192,11 @@ fn parse(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_unix_millis(seconds.unix_millis() + millis))
 }
 
-/// Writes a value in decimal, the first digit being that of `place`.
-fn push_digits(text: &mut String, value: i64, mut place: i64) {
-    while place > 0 {
-        text.extend(u32::try_from(value / place % 10).ok().and_then(|digit| char::from_digit(digit, 10)));
-        place /= 10;
+/// Fills a field with a value in decimal.
+fn put_digits(field: &mut [u8], mut value: i64) {
+    for digit in field.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(value % 10).unwrap_or_default();
+        value /= 10;
     }
 }
 

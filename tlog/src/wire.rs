@@ -201,7 +201,11 @@ pub(crate) mod hex {
     pub(crate) fn serialize<T: AsRef<[u8]>, S: Serializer>(bytes: &T, serializer: S) -> Result<S::Ok, S::Error> {
         let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' - 10 + value });
         let bytes = bytes.as_ref();
-        let text: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+        let mut text = String::with_capacity(2 * bytes.len());
+        for byte in bytes {
+            text.push(digit(byte >> 4));
+            text.push(digit(byte & 15));
+        }
         serializer.serialize_str(&text)
     }
 
