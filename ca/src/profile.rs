@@ -154,21 +154,21 @@ impl Linted {
     }
 
     pub(crate) fn signed(self, der: Vec<u8>) -> Signed {
-        Signed { der, certificate: Arc::new(self.certificate), key: self.key }
+        Signed { der: der.into(), certificate: Arc::new(self.certificate), key: self.key }
     }
 }
 
 /// A signed leaf. It was made for one reply and is no one's before its commit.
 #[derive(Debug)]
 pub struct Signed {
-    der: Vec<u8>,
+    der: Arc<[u8]>,
     certificate: Arc<Certificate>,
     key: SubjectKey,
 }
 
 impl Signed {
     /// The whole certificate.
-    pub fn der(&self) -> &[u8] {
+    pub const fn der(&self) -> &Arc<[u8]> {
         &self.der
     }
 
@@ -180,11 +180,6 @@ impl Signed {
     /// The key it is for.
     pub const fn key(&self) -> &SubjectKey {
         &self.key
-    }
-
-    /// The whole certificate.
-    pub fn into_der(self) -> Vec<u8> {
-        self.der
     }
 }
 
@@ -236,7 +231,7 @@ fn leaf(issuer: &Issuer, key: &SubjectKey, certificate: &Certificate, dns_names:
         extension(w, oid::SUBJECT_ALT_NAME, true, |w| names(w, certificate, dns_names));
         if let Some(grant) = &certificate.grant {
             extension(w, oid::GRANT, false, |w| {
-                w.raw(&grant.to_der());
+                grant.write(w);
             });
         }
     })

@@ -1,6 +1,7 @@
 //! What a caller may have: the record, the evidence and the wish, held against each other.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::{Admin, Agent, AttestationRule, Service, Subject};
@@ -20,14 +21,9 @@ const ADMIN_TTL: Duration = Duration::from_secs(8 * 3600);
 #[derive(Debug)]
 pub(super) struct Granted {
     pub(super) attested: Attested,
+    pub(super) record: Record,
     pub(super) scopes: ScopeSet,
     pub(super) chosen: bool,
-    pub(super) revision: u64,
-    pub(super) owner: Name,
-    pub(super) systems: Vec<System>,
-    pub(super) dns_names: Vec<String>,
-    pub(super) shared: bool,
-    pub(super) max_instances: Option<u32>,
     pub(super) not_after: Timestamp,
     /// Where log and revocations stood when this was decided.
     pub(super) planned: Position,
@@ -52,7 +48,7 @@ impl Granted {
             record.admits(&attested)?;
         }
         let (scopes, chosen) = record.scopes(&attested, wish)?;
-        let life = record.life(wish)?;
+        let life = record.life(&attested.subject, wish)?;
         // The last second it is valid at is inclusive (RFC 5280 §4.1.2.5).
         let wanted = now + life - Duration::from_secs(1);
         let not_after = session_end(&attested, ttl).map_or(wanted, |end| wanted.min(end)).floor_to_second();
@@ -60,19 +56,7 @@ impl Granted {
             return Err(Refusal::new(Code::SessionOver, format!("the session of {} is over", attested.subject))
                 .fix("attest again with fresh evidence"));
         }
-        Ok(Self {
-            scopes,
-            chosen,
-            revision: record.revision,
-            owner: record.owner,
-            systems: record.systems,
-            dns_names: record.dns_names,
-            shared: record.shared,
-            max_instances: record.max_instances,
-            not_after,
-            planned,
-            attested,
-        })
+        Ok(Self { attested, record, scopes, chosen, not_after, planned })
     }
 }
 
@@ -87,93 +71,117 @@ fn session_end(attested: &Attested, ttl: Ttl) -> Option<Timestamp> {
     }
 }
 
-/// What the three kinds of record have in common for issuance.
-struct Record {
-    subject: Subject,
-    revision: u64,
-    owner: Name,
-    scopes: ScopeSet,
-    ceiling: Option<PatternSet>,
-    rules: Vec<AttestationRule>,
-    ttl: Duration,
-    systems: Vec<System>,
-    dns_names: Vec<String>,
-    shared: bool,
-    max_instances: Option<u32>,
+/// A record, read for what the three kinds have in common for issuance.
+#[derive(Debug)]
+pub(super) enum Record {
+    Agent(Arc<Agent>),
+    Service(Arc<Service>),
+    Admin(Arc<Admin>),
 }
 
 impl Record {
     fn find(state: &State, subject: &Subject) -> Result<Self, Refusal> {
-        let missing = || Refusal::new(Code::NotFound, format!("there is no {subject}"));
-        Ok(match subject {
-            Subject::Agent(name) => {
-                let agent = state.record::<Agent>(name).ok_or_else(missing)?;
-                Self {
-                    subject: subject.clone(),
-                    revision: agent.revision,
-                    owner: agent.owner.clone(),
-                    scopes: agent.scopes.clone(),
-                    ceiling: agent.ceiling.clone(),
-                    rules: agent.attestation.clone(),
-                    ttl: Duration::from_secs(agent.ttl_s.into()),
-                    systems: Vec::new(),
-                    dns_names: Vec::new(),
-                    shared: agent.shared,
-                    max_instances: Some(agent.max_instances),
-                }
-            }
-            Subject::Service(name) => {
-                let service = state.record::<Service>(name).ok_or_else(missing)?;
-                Self {
-                    subject: subject.clone(),
-                    revision: service.revision,
-                    owner: service.owner.clone(),
-                    scopes: service.scopes.clone(),
-                    ceiling: None,
-                    rules: service.attestation.clone(),
-                    ttl: Duration::from_secs(service.ttl_s.into()),
-                    systems: service.systems.iter().cloned().collect(),
-                    dns_names: service.dns.iter().cloned().collect(),
-                    shared: false,
-                    max_instances: None,
-                }
-            }
-            Subject::Admin(name) => {
-                let admin = state.record::<Admin>(name).ok_or_else(missing)?;
-                Self {
-                    subject: subject.clone(),
-                    revision: admin.revision,
-                    // An administrator is accountable for what it does itself.
-                    owner: admin.name.clone(),
-                    scopes: ScopeSet::default(),
-                    ceiling: None,
-                    rules: vec![AttestationRule::JOIN_TOKEN],
-                    ttl: ADMIN_TTL,
-                    systems: Vec::new(),
-                    dns_names: Vec::new(),
-                    shared: false,
-                    max_instances: None,
-                }
-            }
-        })
+        let found = match subject {
+            Subject::Agent(name) => state.record(name).map(Self::Agent),
+            Subject::Service(name) => state.record(name).map(Self::Service),
+            Subject::Admin(name) => state.record(name).map(Self::Admin),
+        };
+        found.ok_or_else(|| Refusal::new(Code::NotFound, format!("there is no {subject}")))
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        match self {
+            Self::Agent(agent) => agent.revision,
+            Self::Service(service) => service.revision,
+            Self::Admin(admin) => admin.revision,
+        }
+    }
+
+    /// An administrator is accountable for what it does itself.
+    pub(super) fn owner(&self) -> &Name {
+        match self {
+            Self::Agent(agent) => &agent.owner,
+            Self::Service(service) => &service.owner,
+            Self::Admin(admin) => &admin.name,
+        }
+    }
+
+    /// What a service answers for.
+    pub(super) fn systems(&self) -> Vec<System> {
+        match self {
+            Self::Service(service) => service.systems.iter().cloned().collect(),
+            Self::Agent(_) | Self::Admin(_) => Vec::new(),
+        }
+    }
+
+    pub(super) fn dns_names(&self) -> Vec<String> {
+        match self {
+            Self::Service(service) => service.dns.iter().cloned().collect(),
+            Self::Agent(_) | Self::Admin(_) => Vec::new(),
+        }
+    }
+
+    /// Whether all instances have one SPIFFE ID.
+    pub(super) fn shared(&self) -> bool {
+        matches!(self, Self::Agent(agent) if agent.shared)
+    }
+
+    pub(super) fn max_instances(&self) -> Option<u32> {
+        match self {
+            Self::Agent(agent) => Some(agent.max_instances),
+            Self::Service(_) | Self::Admin(_) => None,
+        }
+    }
+
+    fn held(&self) -> &ScopeSet {
+        static NONE: ScopeSet = ScopeSet::EMPTY;
+        match self {
+            Self::Agent(agent) => &agent.scopes,
+            Self::Service(service) => &service.scopes,
+            Self::Admin(_) => &NONE,
+        }
+    }
+
+    fn ceiling(&self) -> Option<&PatternSet> {
+        match self {
+            Self::Agent(agent) => agent.ceiling.as_ref(),
+            Self::Service(_) | Self::Admin(_) => None,
+        }
+    }
+
+    fn rules(&self) -> &[AttestationRule] {
+        static OF_ADMINS: [AttestationRule; 1] = [AttestationRule::JOIN_TOKEN];
+        match self {
+            Self::Agent(agent) => &agent.attestation,
+            Self::Service(service) => &service.attestation,
+            Self::Admin(_) => &OF_ADMINS,
+        }
+    }
+
+    fn ttl(&self) -> Duration {
+        match self {
+            Self::Agent(agent) => Duration::from_secs(agent.ttl_s.into()),
+            Self::Service(service) => Duration::from_secs(service.ttl_s.into()),
+            Self::Admin(_) => ADMIN_TTL,
+        }
     }
 
     /// Any one rule, all of its selectors.
     fn admits(&self, attested: &Attested) -> Result<(), Refusal> {
         let method = &attested.attestation.method;
-        let mut of_method = self.rules.iter().filter(|rule| rule.method.as_str() == method).peekable();
+        let mut of_method = self.rules().iter().filter(|rule| rule.method.as_str() == method).peekable();
         if of_method.peek().is_none() {
-            let detail = format!("no attestation rule of {} allows {method}", self.subject);
+            let detail = format!("no attestation rule of {} allows {method}", attested.subject);
             return Err(Refusal::new(Code::NoAttestationRule, detail)
                 .holds([method])
-                .needs(self.rules.iter().map(|rule| rule.method)));
+                .needs(self.rules().iter().map(|rule| rule.method)));
         }
         let missing = |rule: &AttestationRule| -> BTreeSet<_> {
             rule.selectors.difference(&attested.selectors).cloned().collect()
         };
         match of_method.map(missing).min_by_key(BTreeSet::len) {
             Some(nearest) if !nearest.is_empty() => {
-                let detail = format!("the {method} evidence satisfies no rule of {}", self.subject);
+                let detail = format!("the {method} evidence satisfies no rule of {}", attested.subject);
                 Err(Refusal::new(Code::NoAttestationRule, detail).needs(nearest).holds(&attested.selectors))
             }
             _ => Ok(()),
@@ -188,33 +196,34 @@ impl Record {
             }
             _ => None,
         };
+        let all = self.held();
         match (&wish.scopes, before) {
-            (None, None) => Ok((self.scopes.clone(), false)),
+            (None, None) => Ok((all.clone(), false)),
             (None, Some(before)) => {
-                let still_held = before.iter().filter(|scope| self.scopes.covers(scope)).cloned();
+                let still_held = before.iter().filter(|scope| all.covers(scope)).cloned();
                 Ok((ScopeSet::new(still_held).unwrap_or_default(), true))
             }
             (Some(wanted), before) => {
-                let held = |scope: &Scope| self.scopes.covers(scope) && before.is_none_or(|set| set.covers(scope));
+                let held = |scope: &Scope| all.covers(scope) && before.is_none_or(|set| set.covers(scope));
                 let missing: Vec<&Scope> = wanted.iter().filter(|scope| !held(scope)).collect();
                 if missing.is_empty() {
-                    Ok((wanted.clone(), before.is_some() || *wanted != self.scopes))
+                    Ok((wanted.clone(), before.is_some() || wanted != all))
                 } else {
-                    Err(self.not_held(&missing, before))
+                    Err(self.not_held(&attested.subject, &missing, before))
                 }
             }
         }
     }
 
-    fn not_held(&self, missing: &[&Scope], chosen: Option<&ScopeSet>) -> Refusal {
-        let (kind, name) = (self.subject.kind(), self.subject.name());
+    fn not_held(&self, subject: &Subject, missing: &[&Scope], chosen: Option<&ScopeSet>) -> Refusal {
+        let (kind, name) = (subject.kind(), subject.name());
         let first = missing.first().map(ToString::to_string).unwrap_or_default();
-        let above = self.ceiling.as_ref().is_some_and(|ceiling| missing.iter().any(|scope| !ceiling.covers(scope)));
+        let above = self.ceiling().is_some_and(|ceiling| missing.iter().any(|scope| !ceiling.covers(scope)));
         if above {
             let detail = format!("{name} asked for {first}; its ceiling does not cover it");
             return Refusal::new(Code::ScopeAboveCeiling, detail)
                 .needs(missing)
-                .holds(&self.scopes)
+                .holds(self.held())
                 .fix(format!("an administrator: chancery {kind}s update {name} --add-ceiling {first}"));
         }
         let refusal = Refusal::new(Code::ScopeNotHeld, format!("{name} asked for {first} and does not hold it"));
@@ -225,19 +234,20 @@ impl Record {
                 .fix("attest again: this certificate chose fewer scopes, and a renewal never grows those"),
             None => refusal
                 .needs(missing)
-                .holds(&self.scopes)
+                .holds(self.held())
                 .fix(format!("an operator: chancery {kind}s update {name} --add-scope {first}")),
         }
     }
 
-    fn life(&self, wish: &Wish) -> Result<Duration, Refusal> {
-        let Some(wanted) = wish.ttl_s.map(|seconds| Duration::from_secs(seconds.into())) else { return Ok(self.ttl) };
-        let refused = |what: String| Refusal::new(Code::TtlRefused, what).needs([text(LEAF_TTL_MIN), text(self.ttl)]);
+    fn life(&self, subject: &Subject, wish: &Wish) -> Result<Duration, Refusal> {
+        let most = self.ttl();
+        let Some(wanted) = wish.ttl_s.map(|seconds| Duration::from_secs(seconds.into())) else { return Ok(most) };
+        let refused = |what: String| Refusal::new(Code::TtlRefused, what).needs([text(LEAF_TTL_MIN), text(most)]);
         if wanted < LEAF_TTL_MIN {
             return Err(refused(format!("ttl_s {} is below the least of {}", text(wanted), text(LEAF_TTL_MIN))));
         }
-        if wanted > self.ttl {
-            return Err(refused(format!("ttl_s {} is above the {} of {}", text(wanted), text(self.ttl), self.subject)));
+        if wanted > most {
+            return Err(refused(format!("ttl_s {} is above the {} of {subject}", text(wanted), text(most))));
         }
         Ok(wanted)
     }

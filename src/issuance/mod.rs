@@ -119,7 +119,7 @@ impl Issuance {
                     cause,
                     signed,
                     spends: Some(spends),
-                    max_instances: granted.max_instances,
+                    max_instances: granted.record.max_instances(),
                     session_end,
                     selectors: selectors.iter().map(ToString::to_string).collect(),
                 };
@@ -170,7 +170,7 @@ impl Issuance {
         let planned = issuing.profile().plan(key, claims, self.rng.serial(now)?, now).map_err(refused_plan)?;
         let signed = sign(&issuing, planned.lint().map_err(|findings| unfit(&findings))?).await?;
         let committed = self.store.commit(IssueOwn { signed }).await?;
-        Ok(committed.map(|issued| [issued.der, issuing.certificate().der().to_vec()]))
+        Ok(committed.map(|issued| [issued.der.to_vec(), issuing.certificate().der().to_vec()]))
     }
 
     fn plan(&self, issuing: &Issuing, granted: &Granted, key: SubjectKey, now: Timestamp) -> Result<Linted, Refusal> {
@@ -183,9 +183,9 @@ impl Issuance {
         let grant = Grant {
             id: GrantId::new(self.rng.uuid(now)?),
             name: granted.attested.subject.name().clone(),
-            revision: granted.revision,
-            owner: granted.owner.clone(),
-            systems: granted.systems.clone(),
+            revision: granted.record.revision(),
+            owner: granted.record.owner().clone(),
+            systems: granted.record.systems(),
             lineage,
             epoch: granted.planned.epoch,
             planned_at: granted.planned.log_size,
@@ -202,7 +202,7 @@ impl Issuance {
             spiffe_id,
             scopes: granted.scopes.clone(),
             grant: Some(grant),
-            dns_names: granted.dns_names.clone(),
+            dns_names: granted.record.dns_names(),
             not_after: granted.not_after,
         };
         let planned = issuing.profile().plan(key, claims, self.rng.serial(now)?, now).map_err(refused_plan)?;
@@ -221,7 +221,7 @@ impl Issuance {
         }
         let id = self.rng.uuid(now)?;
         let spiffe_id = match &granted.attested.subject {
-            Subject::Agent(name) if granted.shared => self.trust_domain.shared(name),
+            Subject::Agent(name) if granted.record.shared() => self.trust_domain.shared(name),
             Subject::Agent(name) => self.trust_domain.agent(name, Instance::new(id)),
             Subject::Service(name) => self.trust_domain.service(name),
             Subject::Admin(name) => self.trust_domain.admin(name),
@@ -229,12 +229,12 @@ impl Issuance {
         Ok((spiffe_id, Lineage::new(self.rng.uuid(now)?)))
     }
 
-    /// The certificate of the authority that signed what is answered: not the one of now where an answer is given again.
-    fn pem_of(&self, authority: KeyId) -> Result<String, Refusal> {
+    /// The authority that signed what is answered: not the one of now where an answer is given again.
+    fn authority_of(&self, authority: KeyId) -> Result<Arc<Issuing>, Refusal> {
         let generations = self.authorities.all_issuing();
-        let found = generations.iter().rev().find(|one| one.key_id() == authority);
         let over = || Refusal::new(Code::Internal, "the authority of the recorded certificate is over");
-        found.map(|one| one.pem().to_owned()).ok_or_else(over)
+        let found = generations.iter().rev().find(|one| one.key_id() == authority);
+        found.cloned().ok_or_else(over)
     }
 
     /// What the caller reads of a certificate that is recorded, be it new or asked for again.
@@ -248,7 +248,10 @@ impl Issuance {
         committed.try_map(|store::Issued { certificate, der, replayed, .. }| {
             let ungranted = || Refusal::new(Code::Internal, "the recorded certificate has no grant");
             let grant = certificate.grant.as_ref().ok_or_else(ungranted)?;
-            let issuing_pem = self.pem_of(certificate.authority)?;
+            let issuing = self.authority_of(certificate.authority)?;
+            let mut chain_pem = String::with_capacity(pem_len("CERTIFICATE", &der) + issuing.pem().len());
+            push_pem(&mut chain_pem, "CERTIFICATE", &der);
+            chain_pem.push_str(issuing.pem());
             let (not_before, not_after) = (certificate.not_before, certificate.not_after);
             let issued = Issued {
                 certificate: IssuedCertificate {
@@ -262,7 +265,7 @@ impl Issuance {
                     not_after,
                     renew_after: renew_after(not_before, not_after, spread(certificate.serial)),
                 },
-                chain_pem: format!("{}{}", pem("CERTIFICATE", &der), issuing_pem),
+                chain_pem,
                 bundle_pem: self.bundle_pem.clone(),
                 server_time: now,
                 log_index,
@@ -293,18 +296,23 @@ pub(crate) fn spread(serial: Serial) -> f64 {
 
 /// PEM with lines of 64 characters.
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = String::with_capacity(text.len() + text.len() / 64 + 64);
-    pem.push_str(&format!("-----BEGIN {label}-----\n"));
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, next) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = next;
-    }
-    pem.push_str(&format!("-----END {label}-----\n"));
+    let mut pem = String::with_capacity(pem_len(label, der));
+    push_pem(&mut pem, label, der);
     pem
+}
+
+fn push_pem(text: &mut String, label: &str, der: &[u8]) {
+    text.extend(["-----BEGIN ", label, "-----\n"]);
+    for line in der.chunks(48) {
+        STANDARD.encode_string(line, text);
+        text.push('\n');
+    }
+    text.extend(["-----END ", label, "-----\n"]);
+}
+
+fn pem_len(label: &str, der: &[u8]) -> usize {
+    // Four characters for three bytes and a line break for 48, each begun; 32 around the two labels.
+    4 * der.len().div_ceil(3) + der.len().div_ceil(48) + 2 * label.len() + 32
 }
 
 fn refused_plan(refused: chancery_ca::Refused) -> Refusal {

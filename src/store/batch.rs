@@ -390,9 +390,9 @@ impl<'a> Batch<'a> {
         let row = |id: &JoinTokenId| self.found.join_tokens.get(id).map(|token| (*id, token));
         tokens::count_uses(transaction, spent.iter().filter_map(row).collect()).await?;
         tokens::insert_redemptions(transaction, self.redemptions).await?;
-        ENTRIES.run(transaction, self.entries).await?;
-        NODES.run(transaction, self.nodes).await?;
-        FEED.run(transaction, self.feed).await?;
+        ENTRIES.run(transaction, self.entries.into_iter()).await?;
+        NODES.run(transaction, self.nodes.into_iter()).await?;
+        FEED.run(transaction, self.feed.into_iter()).await?;
         self.head.at = self.at;
         self.head.write(transaction, lease_ms, now).await?;
         let Self { transaction, head, changes, certified, .. } = self;

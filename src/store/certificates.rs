@@ -18,7 +18,7 @@ use super::tokens::Spent;
 #[derive(Debug)]
 struct New<'a> {
     certificate: &'a Arc<Certificate>,
-    der: &'a [u8],
+    der: &'a Arc<[u8]>,
     key_digest: [u8; 32],
 }
 
@@ -46,12 +46,12 @@ impl<'a> New<'a> {
             delegated: self.certificate.grant.as_ref().is_some_and(|grant| !grant.chain.is_empty()),
             not_after: self.certificate.not_after,
             log_index,
-            der: self.der.to_vec(),
+            der: self.der.clone(),
         }
     }
 
     fn issued(&self) -> Issued {
-        Issued { certificate: self.certificate.clone(), der: self.der.to_vec(), replayed: false }
+        Issued { certificate: self.certificate.clone(), der: self.der.clone(), replayed: false }
     }
 }
 
@@ -62,7 +62,7 @@ pub struct Issued {
     /// What it says.
     pub certificate: Arc<Certificate>,
     /// The certificate.
-    pub der: Vec<u8>,
+    pub der: Arc<[u8]>,
     /// Whether it was issued before: a lost reply, asked for again with the same key.
     pub replayed: bool,
 }
@@ -320,7 +320,7 @@ fn record(
 ) -> Result<Committed<Issued>, Undecided> {
     let certificate = new.certificate.clone();
     let sha256 = SHA256.digest(&[new.der]);
-    let subjects = vec![format!("{}:{}", holder.kind.as_str(), holder.name)];
+    let subjects = vec![[holder.kind.as_str(), ":", holder.name.as_str()].concat()];
     let decision = match previous {
         None => Logged::Issue(IssuedRecord { certificate, sha256 }),
         Some(previous) => Logged::Renew(RenewedRecord { certificate, previous, sha256 }),
@@ -368,7 +368,7 @@ impl StoredCertificate {
 
     /// The answer that it was, again.
     pub(super) fn replayed(self) -> Committed<Issued> {
-        let issued = Issued { certificate: Arc::new(self.certificate), der: self.der, replayed: true };
+        let issued = Issued { certificate: Arc::new(self.certificate), der: self.der.into(), replayed: true };
         Committed::new(issued, self.log_index, self.issued_at)
     }
 }
@@ -452,7 +452,7 @@ pub(super) async fn insert(
     first: u64,
     rows: Vec<CertificateRow>,
 ) -> Result<(), DbError> {
-    let rows = (first..).zip(rows).map(|(key, row)| row.into_values(key)).collect();
+    let rows = rows.into_iter().enumerate().map(|(after, row)| row.into_values(first + after as u64));
     INSERT.run(transaction, rows).await.map(drop)
 }
 
@@ -466,7 +466,7 @@ pub(super) struct CertificateRow {
     delegated: bool,
     pub(super) not_after: Timestamp,
     log_index: u64,
-    der: Vec<u8>,
+    der: Arc<[u8]>,
 }
 
 impl CertificateRow {

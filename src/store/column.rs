@@ -19,13 +19,13 @@ macro_rules! ids {
 
         impl From<$type> for Value {
             fn from(id: $type) -> Self {
-                Self::Blob(Some(id.bytes().to_vec()))
+                id.bytes().as_slice().into()
             }
         }
 
         impl From<Option<$type>> for Value {
             fn from(id: Option<$type>) -> Self {
-                Self::Blob(id.map(|id| id.bytes().to_vec()))
+                Self::Blob(id.map(|id| id.bytes().as_slice().into()))
             }
         }
     )+};
@@ -43,13 +43,13 @@ impl Column for Serial {
 
 impl From<Serial> for Value {
     fn from(serial: Serial) -> Self {
-        Self::Blob(Some(serial.bytes().to_vec()))
+        serial.bytes().into()
     }
 }
 
 impl From<Option<Serial>> for Value {
     fn from(serial: Option<Serial>) -> Self {
-        Self::Blob(serial.map(|serial| serial.bytes().to_vec()))
+        Self::Blob(serial.map(|serial| serial.bytes().into()))
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::FromSql;
+use smallvec::SmallVec;
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
@@ -32,7 +33,10 @@ pub(super) enum Db {
 pub(super) enum Value {
     Int(Option<i64>),
     Text(Option<String>),
-    Blob(Option<Vec<u8>>),
+    /// Identifiers and digests stand in place.
+    Blob(Option<SmallVec<[u8; 32]>>),
+    /// Bytes that others hold too.
+    Shared(Arc<[u8]>),
 }
 
 /// One row of an answer.
@@ -170,11 +174,11 @@ impl Db {
         let sql = sql.into().0;
         match self {
             Self::Sqlite { read, .. } => {
-                let rows = sqlx::query_with(sql, sqlite_arguments(values)?).fetch_all(read).await?;
+                let rows = sqlx::query_with(sql, sqlite_arguments(&values)?).fetch_all(read).await?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres { read, .. } => {
-                let rows = sqlx::query_with(sql, postgres_arguments(values)?).fetch_all(read).await?;
+                let rows = sqlx::query_with(sql, postgres_arguments(&values)?).fetch_all(read).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
         }
@@ -256,7 +260,7 @@ impl Transaction {
         match self {
             Self::Sqlite(inner) => Ok(inner.rows(sql.as_str(), &values)?.into_iter().map(Row::Writing).collect()),
             Self::Postgres(inner) => {
-                let rows = sqlx::query_with(sql, postgres_arguments(values)?).fetch_all(&mut **inner).await?;
+                let rows = sqlx::query_with(sql, postgres_arguments(&values)?).fetch_all(&mut **inner).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
         }
@@ -269,11 +273,25 @@ impl Transaction {
 
     /// Runs a statement; returns how many rows it changed.
     pub(super) async fn execute(&mut self, sql: impl Into<Sql>, values: Vec<Value>) -> Result<u64, DbError> {
+        self.execute_each(sql, std::iter::once(values)).await
+    }
+
+    /// Runs a statement for the values of each; returns how many rows all of them changed.
+    pub(super) async fn execute_each(
+        &mut self,
+        sql: impl Into<Sql>,
+        each: impl Iterator<Item = impl AsRef<[Value]>>,
+    ) -> Result<u64, DbError> {
         let sql = sql.into().0;
         match self {
-            Self::Sqlite(inner) => inner.execute(sql.as_str(), &values),
+            Self::Sqlite(inner) => inner.execute_each(sql.as_str(), each),
             Self::Postgres(inner) => {
-                Ok(sqlx::query_with(sql, postgres_arguments(values)?).execute(&mut **inner).await?.rows_affected())
+                let mut changed = 0;
+                for values in each {
+                    let query = sqlx::query_with(sql.clone(), postgres_arguments(values.as_ref())?);
+                    changed += query.execute(&mut **inner).await?.rows_affected();
+                }
+                Ok(changed)
             }
         }
     }
@@ -413,7 +431,7 @@ impl From<Option<String>> for Value {
 
 impl From<Vec<u8>> for Value {
     fn from(value: Vec<u8>) -> Self {
-        Self::Blob(Some(value))
+        Self::Blob(Some(value.into()))
     }
 }
 
@@ -425,41 +443,48 @@ impl From<&[u8]> for Value {
 
 impl<const N: usize> From<[u8; N]> for Value {
     fn from(value: [u8; N]) -> Self {
-        Self::Blob(Some(value.into()))
+        value.as_slice().into()
     }
 }
 
 impl From<Option<Vec<u8>>> for Value {
     fn from(value: Option<Vec<u8>>) -> Self {
-        Self::Blob(value)
+        Self::Blob(value.map(SmallVec::from_vec))
     }
 }
 
-fn sqlite_arguments(values: Vec<Value>) -> Result<SqliteArguments, DbError> {
+impl From<Arc<[u8]>> for Value {
+    fn from(value: Arc<[u8]>) -> Self {
+        Self::Shared(value)
+    }
+}
+
+fn sqlite_arguments(values: &[Value]) -> Result<SqliteArguments, DbError> {
     let mut arguments = SqliteArguments::default();
     bind(&mut arguments, values)?;
     Ok(arguments)
 }
 
-fn postgres_arguments(values: Vec<Value>) -> Result<PgArguments, DbError> {
+fn postgres_arguments(values: &[Value]) -> Result<PgArguments, DbError> {
     let mut arguments = PgArguments::default();
     bind(&mut arguments, values)?;
     Ok(arguments)
 }
 
-fn bind<A>(arguments: &mut A, values: Vec<Value>) -> Result<(), DbError>
+fn bind<A>(arguments: &mut A, values: &[Value]) -> Result<(), DbError>
 where
     A: Arguments,
     for<'t> Option<i64>: sqlx::Encode<'t, A::Database> + sqlx::Type<A::Database>,
-    for<'t> Option<String>: sqlx::Encode<'t, A::Database> + sqlx::Type<A::Database>,
-    for<'t> Option<Vec<u8>>: sqlx::Encode<'t, A::Database> + sqlx::Type<A::Database>,
+    for<'t> Option<&'t str>: sqlx::Encode<'t, A::Database> + sqlx::Type<A::Database>,
+    for<'t> Option<&'t [u8]>: sqlx::Encode<'t, A::Database> + sqlx::Type<A::Database>,
 {
     arguments.reserve(values.len(), 0);
     for value in values {
         match value {
-            Value::Int(value) => arguments.add(value),
-            Value::Text(value) => arguments.add(value),
-            Value::Blob(value) => arguments.add(value),
+            Value::Int(value) => arguments.add(*value),
+            Value::Text(value) => arguments.add(value.as_deref()),
+            Value::Blob(value) => arguments.add(value.as_deref()),
+            Value::Shared(value) => arguments.add(Some(&**value)),
         }
         .map_err(sqlx::Error::Encode)?;
     }

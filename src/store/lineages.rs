@@ -207,12 +207,12 @@ pub(super) async fn count_live(
 
 /// Writes new rows.
 pub(super) async fn insert(transaction: &mut Transaction, rows: Vec<StoredLineage>) -> Result<(), DbError> {
-    INSERT.run(transaction, rows.into_iter().map(StoredLineage::into_values).collect()).await.map(drop)
+    INSERT.run(transaction, rows.into_iter().map(StoredLineage::into_values)).await.map(drop)
 }
 
 /// Moves lineages on; returns how many stood as they were expected to.
 pub(super) async fn renew(transaction: &mut Transaction, at: Timestamp, renewed: Vec<Renewed>) -> Result<u64, DbError> {
-    RENEW.run(transaction, renewed.into_iter().map(|one| one.into_values(at)).collect()).await
+    RENEW.run(transaction, renewed.into_iter().map(|one| one.into_values(at))).await
 }
 
 /// A lineage moved on from the certificate that was shown to the one that follows it.

@@ -147,7 +147,8 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         let job: Box<dyn Job> = Box::new(Pending::new(decision, answer));
         jobs.ok_or(CommitError::NotWriting)?.send(job).await.map_err(|_| CommitError::NotWriting)?;
-        answered.await.map_err(|_| CommitError::NotWriting)?
+        let (_decision, outcome) = answered.await.map_err(|_| CommitError::NotWriting)?;
+        outcome
     }
 
     /// What the writer measured.

@@ -29,14 +29,21 @@ impl<const COLUMNS: usize> Write<COLUMNS> {
     /// Writes the rows in order; returns how many were written.
     ///
     /// A row that is refused leaves those before it behind on SQLite: the transaction must be rolled back then.
-    pub(super) async fn run(&self, transaction: &mut Transaction, rows: Vec<[Value; COLUMNS]>) -> Result<u64, DbError> {
+    pub(super) async fn run(
+        &self,
+        transaction: &mut Transaction,
+        mut rows: impl ExactSizeIterator<Item = [Value; COLUMNS]>,
+    ) -> Result<u64, DbError> {
         let most = transaction.rows_at_once();
-        let mut rest = rows.into_iter();
         let mut written = 0;
-        while let Some((text, size)) = self.texts.iter().zip(SIZES).find(|(_, size)| *size <= most.min(rest.len())) {
+        while let Some((text, size)) = self.texts.iter().zip(SIZES).find(|(_, size)| *size <= most.min(rows.len())) {
             let text = text.get_or_init(|| self.compose(size));
-            let values = rest.by_ref().take(size).flatten().collect();
-            written += transaction.execute(text, values).await?;
+            written += if size == 1 {
+                transaction.execute_each(text, rows.by_ref()).await?
+            } else {
+                let values = rows.by_ref().take(size).flatten().collect();
+                transaction.execute(text, values).await?
+            };
         }
         Ok(written)
     }

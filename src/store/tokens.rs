@@ -344,7 +344,7 @@ pub(super) async fn count_uses(
     let values = |(id, token): (JoinTokenId, &JoinTokenRow)| {
         [id.into(), token.used.into(), token.last_key.map(Vec::from).into()]
     };
-    COUNT.run(transaction, tokens.into_iter().map(values).collect()).await.map(drop)
+    COUNT.run(transaction, tokens.into_iter().map(values)).await.map(drop)
 }
 
 /// Whether a lost reply to this evidence, shown for this key, may be asked for again.
@@ -375,7 +375,7 @@ pub(super) async fn insert_redemptions(
             redemption.peer.into(),
         ]
     };
-    INSERT.run(transaction, redemptions.into_iter().map(values).collect()).await.map(drop)
+    INSERT.run(transaction, redemptions.into_iter().map(values)).await.map(drop)
 }
 
 /// Forgets the redemptions of evidence that is worth nothing any more.

@@ -349,20 +349,24 @@ pub(super) trait Job: Send {
 
 /// The job of one kind of decision.
 pub(super) struct Pending<D: Decision> {
-    decision: D,
-    outcome: Option<Result<Committed<D::Reply>, CommitError>>,
-    answer: Option<oneshot::Sender<Result<Committed<D::Reply>, CommitError>>>,
+    asked: Option<(D, Answer<D>)>,
+    outcome: Option<Outcome<D>>,
 }
 
+/// What came of a decision.
+type Outcome<D> = Result<Committed<<D as Decision>::Reply>, CommitError>;
+/// The decision goes back with its outcome: what was allocated on one processor is freed there.
+type Answer<D> = oneshot::Sender<(D, Outcome<D>)>;
+
 impl<D: Decision> Pending<D> {
-    pub(super) const fn new(decision: D, answer: oneshot::Sender<Result<Committed<D::Reply>, CommitError>>) -> Self {
-        Self { decision, outcome: None, answer: Some(answer) }
+    pub(super) const fn new(decision: D, answer: Answer<D>) -> Self {
+        Self { asked: Some((decision, answer)), outcome: None }
     }
 }
 
 impl<D: Decision> Job for Pending<D> {
     fn wanted(&self) -> bool {
-        self.answer.as_ref().is_some_and(|answer| !answer.is_closed())
+        self.asked.as_ref().is_some_and(|(_, answer)| !answer.is_closed())
     }
 
     fn rank(&self) -> Rank {
@@ -370,7 +374,9 @@ impl<D: Decision> Job for Pending<D> {
     }
 
     fn wants(&self, wanted: &mut Wanted) {
-        self.decision.wants(wanted);
+        if let Some((decision, _)) = &self.asked {
+            decision.wants(wanted);
+        }
     }
 
     fn decide<'a>(
@@ -378,11 +384,13 @@ impl<D: Decision> Job for Pending<D> {
         batch: &'a mut Batch<'_>,
     ) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + 'a>> {
         Box::pin(async move {
-            self.outcome = Some(match self.decision.decide(batch).await {
-                Ok(committed) => Ok(committed),
-                Err(Undecided::Refused(refused)) => Err(refused.into()),
-                Err(Undecided::Db(error)) => return Err(error),
-            });
+            if let Some((decision, _)) = &self.asked {
+                self.outcome = Some(match decision.decide(batch).await {
+                    Ok(committed) => Ok(committed),
+                    Err(Undecided::Refused(refused)) => Err(refused.into()),
+                    Err(Undecided::Db(error)) => return Err(error),
+                });
+            }
             Ok(())
         })
     }
@@ -392,9 +400,9 @@ impl<D: Decision> Job for Pending<D> {
     }
 
     fn answer(&mut self) {
-        if let (Some(answer), Some(outcome)) = (self.answer.take(), self.outcome.take()) {
+        if let (Some((decision, answer)), Some(outcome)) = (self.asked.take(), self.outcome.take()) {
             // Nobody waits any more: it is committed all the same, and can be asked for again.
-            let _ = answer.send(outcome);
+            let _ = answer.send((decision, outcome));
         }
     }
 }

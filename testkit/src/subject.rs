@@ -163,7 +163,7 @@ impl Subject {
         let linted = planned.expect("claims that the ca crate takes").lint().expect("no findings");
         let signed = now_or_never(authority.sign(linted)).expect("a key in memory signs");
         let certificate = Certificate::clone(signed.certificate());
-        let der = signed.into_der();
+        let der = signed.der().to_vec();
         (vec![der.into(), authority.certificate().der().to_vec().into()], certificate)
     }
 }

@@ -19,7 +19,7 @@ conformance! {
         let committed = world.store.commit(planned.issue()).await.unwrap();
         assert_eq!((committed.log_index(), committed.at()), (1, world.store.log_from(1, 1).await.unwrap()[0].at));
         let issued = committed.into_reply();
-        assert_eq!((&*issued.certificate, &issued.der, issued.replayed), (&wanted, &der, false));
+        assert_eq!((&*issued.certificate, &*issued.der, issued.replayed), (&wanted, der.as_slice(), false));
 
         let stored = world.store.certificate(wanted.serial).await.unwrap().unwrap();
         assert_eq!((stored.certificate, stored.der, stored.log_index), (wanted.clone(), der, 1));

@@ -157,7 +157,7 @@ fn write_fixtures() {
             Some("issuing") => (issuing.certificate().der(), "root"),
             Some("responder") => (responder.certificate(), "issuing"),
             Some("head") => (&*head, "root"),
-            _ => (leaf.der(), "issuing"),
+            _ => (&**leaf.der(), "issuing"),
         };
         let mut draft = Draft::read(good);
         make(&mut draft);

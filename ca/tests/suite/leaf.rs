@@ -32,7 +32,7 @@ fn a_leaf_says_what_was_planned() {
 #[test]
 fn a_foreign_parser_reads_the_same() {
     let world = world();
-    let der = world.leaf(Claims { dns_names: vec!["crm.internal".into()], ..claims() }).into_der();
+    let der = world.leaf(Claims { dns_names: vec!["crm.internal".into()], ..claims() }).der().to_vec();
     let parsed = x509_cert::Certificate::from_der(&der).unwrap();
     assert_eq!(parsed.to_der().unwrap(), der, "DER written again is the same");
     let tbs = parsed.tbs_certificate();
@@ -153,7 +153,7 @@ fn a_leaf_without_scopes_or_grant_is_the_issuers_own() {
 fn the_largest_leaf_fits() {
     let scopes: Vec<String> = (0..64).map(|i| format!("tools/call:crm/{i}{}", "x".repeat(14))).collect();
     let scopes = ScopeSet::new(scopes.iter().map(|scope| scope.parse().unwrap())).unwrap();
-    let der = world().leaf(Claims { scopes, ..claims() }).into_der();
+    let der = world().leaf(Claims { scopes, ..claims() }).der().to_vec();
     assert!(der.len() <= chancery_identity::LEAF_LEN_MAX, "{}", der.len());
 }
 

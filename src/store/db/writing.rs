@@ -62,11 +62,18 @@ impl Transaction {
         Ok(found)
     }
 
-    /// Runs a statement; returns how many rows it changed.
-    pub(super) fn execute(&self, sql: &str, values: &[Value]) -> Result<u64, DbError> {
+    /// Runs a statement for the values of each; returns how many rows all of them changed.
+    pub(super) fn execute_each(
+        &self,
+        sql: &str,
+        each: impl Iterator<Item = impl AsRef<[Value]>>,
+    ) -> Result<u64, DbError> {
         let mut statement = self.0.prepare_cached(&numbered(sql))?;
-        bind(&mut statement, values)?;
-        let changed = statement.raw_execute()? as u64;
+        let mut changed = 0;
+        for values in each {
+            bind(&mut statement, values.as_ref())?;
+            changed += statement.raw_execute()? as u64;
+        }
         tracing::trace!(target: "chancery::sql", sql, changed);
         Ok(changed)
     }
@@ -108,6 +115,7 @@ impl ToSql for Value {
             Self::Int(value) => value.map_or(ValueRef::Null, ValueRef::Integer),
             Self::Text(value) => value.as_ref().map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes())),
             Self::Blob(value) => value.as_deref().map_or(ValueRef::Null, ValueRef::Blob),
+            Self::Shared(value) => ValueRef::Blob(value),
         }))
     }
 }
@@ -120,8 +128,9 @@ const PRAGMAS: [(&str, &str); 6] = [
     ("synchronous", "full"),
     ("foreign_keys", "on"),
     ("temp_store", "memory"),
-    // What is kept of the file in memory, in KiB; SQLite writes it with a minus.
-    ("cache_size", "-32768"),
+    // What is kept of the file in memory, in KiB; SQLite writes it with a minus. It looks through all of it at a commit that put
+    // pages in order, and the system keeps the file too.
+    ("cache_size", "-8192"),
     // Pages in the log before a commit copies them into the file, 64 MiB: a page that many commits change is copied once, and
     // little is left to do then, as a task copies meanwhile.
     ("wal_autocheckpoint", "16384"),

@@ -8,7 +8,7 @@ fn linted(tbs: Vec<u8>) -> Linted {
     Linted { tbs }
 }
 
-fn signed(der: Vec<u8>) -> Signed {
+fn signed(der: std::sync::Arc<[u8]>) -> Signed {
     Signed { der }
 }
 
