@@ -282,7 +282,7 @@ impl Keyed {
 
     fn issuer(&self, status: &StatusUrl, ocsp: Option<String>) -> Issuer {
         let key_id = self.certificate.key_id();
-        let links = Links { crl: status.crl(key_id), certificate: status.certificate(key_id), ocsp };
+        let links = Links::new(&status.crl(key_id), &status.certificate(key_id), ocsp.as_deref());
         self.certificate.issuer(Some(links), self.crypto)
     }
 

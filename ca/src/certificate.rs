@@ -23,7 +23,7 @@ pub(crate) const DIGITAL_SIGNATURE: &[u8] = &[der::BIT_STRING, 2, 7, 0x80];
 pub(crate) const SIGNS_CERTIFICATES: &[u8] = &[der::BIT_STRING, 2, 1, 0x06];
 
 /// Room that nearly all certificates find enough.
-const LEN_USUAL: usize = 1024;
+const LEN_USUAL: usize = 1536;
 /// Extensions that most certificates have no more of.
 const EXTENSIONS_USUAL: usize = 12;
 
@@ -82,22 +82,32 @@ pub(crate) fn extension(w: &mut Writer, id: &[u8], critical: bool, value: impl F
     });
 }
 
-/// Where what an authority signs points its readers to.
+/// Where what an authority signs points its readers to: the values of two extensions, the same in all of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Links {
-    /// The authority's CRL.
-    pub(crate) crl: String,
-    /// The authority's certificate.
-    pub(crate) certificate: String,
-    /// Its OCSP responder, if it has one.
-    pub(crate) ocsp: Option<String>,
+    pub(crate) crl_distribution_point: Vec<u8>,
+    pub(crate) authority_information_access: Vec<u8>,
+}
+
+impl Links {
+    /// The authority's CRL, its certificate, and its OCSP responder if it has one.
+    pub(crate) fn new(crl: &str, certificate: &str, ocsp: Option<&str>) -> Self {
+        let (mut point, mut access) = (Writer::new(), Writer::new());
+        crl_distribution_point(&mut point, crl);
+        authority_information_access(&mut access, certificate, ocsp);
+        Self { crl_distribution_point: point.finish(), authority_information_access: access.finish() }
+    }
 }
 
 /// Who signed and how to find out more about it: AuthorityKeyIdentifier, CRL distribution point, OCSP and caIssuers.
 pub(crate) fn authority_extensions(w: &mut Writer, key_id: KeyId, links: &Links) {
     authority_key_id(w, key_id);
-    extension(w, oid::CRL_DISTRIBUTION_POINTS, false, |w| crl_distribution_point(w, &links.crl));
-    extension(w, oid::AUTHORITY_INFO_ACCESS, false, |w| authority_information_access(w, links));
+    extension(w, oid::CRL_DISTRIBUTION_POINTS, false, |w| {
+        w.raw(&links.crl_distribution_point);
+    });
+    extension(w, oid::AUTHORITY_INFO_ACCESS, false, |w| {
+        w.raw(&links.authority_information_access);
+    });
 }
 
 /// RFC 5280 §4.2.1.1, in the keyIdentifier form.
@@ -123,10 +133,10 @@ pub(crate) fn crl_distribution_point(w: &mut Writer, uri: &str) {
 }
 
 /// RFC 5280 §4.2.2.1: OCSP, where there is a responder, then one caIssuers.
-pub(crate) fn authority_information_access(w: &mut Writer, links: &Links) {
+fn authority_information_access(w: &mut Writer, certificate: &str, ocsp: Option<&str>) {
     w.nested(der::SEQUENCE, |w| {
-        let ocsp = links.ocsp.iter().map(|uri| (OCSP, uri));
-        for (method, uri) in ocsp.chain([(CA_ISSUERS, &links.certificate)]) {
+        let ocsp = ocsp.iter().map(|uri| (OCSP, *uri));
+        for (method, uri) in ocsp.chain([(CA_ISSUERS, certificate)]) {
             w.nested(der::SEQUENCE, |w| {
                 w.oid(method).value(URI, uri.as_bytes());
             });

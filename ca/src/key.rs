@@ -102,7 +102,8 @@ impl KeyPolicy {
             // That the point is on the curve, the verification of the signature by it decides.
             Algorithm::Ed25519 | Algorithm::EcdsaP256 | Algorithm::EcdsaP384 => {}
         }
-        if self.refused.contains(&(self.crypto.sha256)(key.spki)) { Err(KeyRefused::Blocked) } else { Ok(()) }
+        let blocked = !self.refused.is_empty() && self.refused.contains(&(self.crypto.sha256)(key.spki));
+        if blocked { Err(KeyRefused::Blocked) } else { Ok(()) }
     }
 }
 

@@ -11,7 +11,7 @@ use chancery_identity::{Grant, LEAF_LEN_MAX, SCOPES_MAX, Scope, SpiffeId, Timest
 use crate::algorithm::{Algorithm, PublicKey};
 use crate::authority::HEAD_KEY_VALIDITY;
 use crate::certificate::{
-    self, DIGITAL_SIGNATURE, DNS_NAME, Extension, Fields, Links, NO_REVOCATION_AVAILABLE, OCSP_NO_CHECK, OCSP_SIGNING,
+    DIGITAL_SIGNATURE, DNS_NAME, Extension, Fields, Links, NO_REVOCATION_AVAILABLE, OCSP_NO_CHECK, OCSP_SIGNING,
     OTHER_NAME, SIGNS_CERTIFICATES, URI,
 };
 use crate::csr::oid_text;
@@ -130,21 +130,25 @@ impl<'a> Case<'a> {
     }
 
     /// The extension is there, with this criticality and just this value.
-    fn exactly(&self, id: &[u8], critical: bool, value: impl FnOnce(&mut Writer)) -> Result<(), String> {
+    fn exactly(&self, id: &[u8], critical: bool, value: &[u8]) -> Result<(), String> {
         let extension = self.fields.extension(id).ok_or("absent")?;
         has_criticality(extension, critical)?;
-        let mut writer = Writer::with_capacity(extension.value.len());
-        value(&mut writer);
-        ensure(extension.value == writer.finish(), "has another value than the profile's")
+        ensure(extension.value == value, "has another value than the profile's")
     }
 
     /// As [`Case::exactly`] where the issuer has links; else absent.
-    fn linked(&self, id: &[u8], value: impl FnOnce(&mut Writer, &Links)) -> Result<(), String> {
+    fn linked(&self, id: &[u8], value: impl FnOnce(&Links) -> &[u8]) -> Result<(), String> {
         match &self.issuer.links {
-            Some(links) => self.exactly(id, false, |w| value(w, links)),
+            Some(links) => self.exactly(id, false, value(links)),
             None => ensure(self.fields.extension(id).is_none(), "present in a root or a responder"),
         }
     }
+}
+
+fn written(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::new();
+    write(&mut writer);
+    writer.finish()
 }
 
 fn names_of(subject_alt_name: &[u8]) -> Vec<(u8, &[u8])> {
@@ -305,19 +309,16 @@ fn basic_constraints(case: &Case<'_>) -> Result<(), String> {
         Kind::Issuing => &[der::SEQUENCE, 6, der::BOOLEAN, 1, 0xff, der::INTEGER, 1, 0],
         Kind::Root => &[der::SEQUENCE, 3, der::BOOLEAN, 1, 0xff],
     };
-    case.exactly(oid::BASIC_CONSTRAINTS, true, |w| {
-        w.raw(value);
-    })
+    case.exactly(oid::BASIC_CONSTRAINTS, true, value)
 }
 
 /// X509-SVID §4.3: critical; digitalSignature for leaves and responders, keyCertSign and cRLSign for authorities.
 fn key_usage(case: &Case<'_>) -> Result<(), String> {
-    case.exactly(oid::KEY_USAGE, true, |w| {
-        w.raw(match case.kind {
-            Kind::Leaf | Kind::Responder | Kind::HeadKey => DIGITAL_SIGNATURE,
-            Kind::Issuing | Kind::Root => SIGNS_CERTIFICATES,
-        });
-    })
+    let value = match case.kind {
+        Kind::Leaf | Kind::Responder | Kind::HeadKey => DIGITAL_SIGNATURE,
+        Kind::Issuing | Kind::Root => SIGNS_CERTIFICATES,
+    };
+    case.exactly(oid::KEY_USAGE, true, value)
 }
 
 /// X509-SVID §4.4: both serverAuth and clientAuth. Authorities have none, as libraries differ on what that would mean. RFC 6960
@@ -331,13 +332,14 @@ fn extended_key_usage(case: &Case<'_>) -> Result<(), String> {
             return ensure(case.fields.extension(oid::EXTENDED_KEY_USAGE).is_none(), "present in an authority");
         }
     };
-    case.exactly(oid::EXTENDED_KEY_USAGE, false, |w| {
+    let value = written(|w| {
         w.nested(der::SEQUENCE, |w| {
             for usage in usages {
                 w.oid(usage);
             }
         });
-    })
+    });
+    case.exactly(oid::EXTENDED_KEY_USAGE, false, &value)
 }
 
 /// RFC 5280 §4.2.1.1: the issuer's subjectKeyIdentifier.
@@ -345,11 +347,12 @@ fn authority_key_id(case: &Case<'_>) -> Result<(), String> {
     if case.kind == Kind::Root {
         return ensure(case.fields.extension(oid::AUTHORITY_KEY_ID).is_none(), "present in a root");
     }
-    case.exactly(oid::AUTHORITY_KEY_ID, false, |w| {
+    let value = written(|w| {
         w.nested(der::SEQUENCE, |w| {
             w.value(der::context(0), case.issuer.key_id.bytes());
         });
-    })
+    });
+    case.exactly(oid::AUTHORITY_KEY_ID, false, &value)
 }
 
 /// RFC 5280 §4.2.1.2, by RFC 7093 §2 method 1.
@@ -357,19 +360,20 @@ fn subject_key_id(case: &Case<'_>) -> Result<(), String> {
     let public = PublicKey::read(case.fields.spki).ok().flatten();
     // `public_key` reports one that cannot be read.
     let Some(public) = public else { return Ok(()) };
-    case.exactly(oid::SUBJECT_KEY_ID, false, |w| {
+    let value = written(|w| {
         w.octets(key::key_id(public.bits, case.issuer.crypto).bytes());
-    })
+    });
+    case.exactly(oid::SUBJECT_KEY_ID, false, &value)
 }
 
 /// RFC 5280 §4.2.1.13: one point, the issuer's complete CRL.
 fn crl_distribution_point(case: &Case<'_>) -> Result<(), String> {
-    case.linked(oid::CRL_DISTRIBUTION_POINTS, |w, links| certificate::crl_distribution_point(w, &links.crl))
+    case.linked(oid::CRL_DISTRIBUTION_POINTS, |links| &links.crl_distribution_point)
 }
 
 /// RFC 5280 §4.2.2.1: the issuer's OCSP responder if it has one, and one caIssuers, the issuer's certificate.
 fn authority_information_access(case: &Case<'_>) -> Result<(), String> {
-    case.linked(oid::AUTHORITY_INFO_ACCESS, certificate::authority_information_access)
+    case.linked(oid::AUTHORITY_INFO_ACCESS, |links| &links.authority_information_access)
 }
 
 /// RFC 9608: it would tell verifiers not to look for a revocation.
@@ -382,9 +386,7 @@ fn ocsp_no_check(case: &Case<'_>) -> Result<(), String> {
     if case.kind != Kind::Responder {
         return ensure(case.fields.extension(OCSP_NO_CHECK).is_none(), "present in what is no responder's");
     }
-    case.exactly(OCSP_NO_CHECK, false, |w| {
-        w.value(der::NULL, &[]);
-    })
+    case.exactly(OCSP_NO_CHECK, false, &[der::NULL, 0])
 }
 
 /// RFC 5280 §4.2: no extension twice; and none that the profile does not have.
@@ -402,15 +404,13 @@ fn extensions(case: &Case<'_>) -> Result<(), String> {
         NO_REVOCATION_AVAILABLE,
         OCSP_NO_CHECK,
     ];
-    let mut seen: Vec<&[u8]> = Vec::new();
-    for &Extension { id, .. } in &case.fields.extensions {
-        if seen.contains(&id) {
+    for (before, &Extension { id, .. }) in case.fields.extensions.iter().enumerate() {
+        if case.fields.extensions.iter().take(before).any(|earlier| earlier.id == id) {
             return Err(format!("{} twice", oid_text(id)));
         }
         if !KNOWN.contains(&id) {
             return Err(format!("{} is none of the profile's", oid_text(id)));
         }
-        seen.push(id);
     }
     Ok(())
 }

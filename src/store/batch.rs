@@ -127,6 +127,14 @@ impl<'a> Batch<'a> {
         }))
     }
 
+    /// Makes room for what so many certificates leave.
+    pub(super) fn reserve(&mut self, certificates: usize) {
+        self.certificates.reserve(certificates);
+        self.renewed.reserve(certificates);
+        self.certified.reserve(certificates);
+        self.entries.reserve(certificates);
+    }
+
     /// Asks the database for what is wanted.
     pub(super) async fn find(&mut self, wanted: Wanted, keys: &mut Keys) -> Result<(), DbError> {
         let (transaction, at) = (&mut self.transaction, self.at);

@@ -255,6 +255,7 @@ impl Writer {
         let mut wanted = Wanted::default();
         rest.iter().for_each(|job| job.wants(&mut wanted));
         batch.find(wanted, &mut self.keys).await?;
+        batch.reserve(rest.len());
         for job in rest {
             job.decide(&mut batch).await?;
         }

@@ -7,7 +7,8 @@ use serde_json::ser::{Formatter, Serializer};
 
 /// Writes a value of ours: one whose map keys are strings, and which has no fallible serialisation.
 pub(crate) fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1024);
+    // Most records have 500 to 1,200 bytes.
+    let mut bytes = Vec::with_capacity(1536);
     #[expect(clippy::expect_used, reason = "writing to a Vec does not fail, nor does any type of a record")]
     value.serialize(&mut Serializer::with_formatter(&mut bytes, Ascii)).expect("records serialise");
     bytes

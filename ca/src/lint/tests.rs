@@ -15,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::*;
-use crate::certificate::{CA_ISSUERS, Links, OCSP, Parts, crl_distribution_point};
+use crate::certificate::{self, CA_ISSUERS, Links, OCSP, Parts, crl_distribution_point};
 use crate::local::{CRYPTO, LocalSigner};
 use crate::profile::Claims;
 use crate::{Algorithm, Authority, Linted, Profile, RootAuthority, Signer, StatusUrl, SubjectKey};
@@ -97,7 +97,7 @@ impl Fixtures {
         let tbs = Parts::read(&certificate).unwrap().tbs;
         let name = file.file_name().unwrap().to_str().unwrap();
         let key_id = self.root.key_id;
-        let links = Links { crl: status().crl(key_id), certificate: status().certificate(key_id), ocsp: None };
+        let links = Links::new(&status().crl(key_id), &status().certificate(key_id), None);
         let linked_root = Issuer { links: Some(links), ..self.root.clone() };
         let findings = if name.starts_with("root") {
             lint(Kind::Root, tbs, &self.root, &self.root_key, NOW)
