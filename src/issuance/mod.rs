@@ -303,15 +303,19 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
 
 fn push_pem(text: &mut String, label: &str, der: &[u8]) {
     text.extend(["-----BEGIN ", label, "-----\n"]);
-    for line in der.chunks(48) {
-        STANDARD.encode_string(line, text);
+    let encoded = STANDARD.encode(der);
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, next) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
         text.push('\n');
+        rest = next;
     }
     text.extend(["-----END ", label, "-----\n"]);
 }
 
 fn pem_len(label: &str, der: &[u8]) -> usize {
-    // Four characters for three bytes and a line break for 48, each begun; 32 around the two labels.
+    // Four characters for three bytes and a line break for 48, each begun; 32 more around the two labels.
     4 * der.len().div_ceil(3) + der.len().div_ceil(48) + 2 * label.len() + 32
 }
 
