@@ -19,6 +19,8 @@ proptest! {
         prop_assume!(tag & 0x1f != 0x1f);
         let contents = vec![0xa5; len];
         let der = written(|w| { w.value(tag, &contents); });
+        let nested = written(|w| { w.boolean(true).nested(tag, |w| { w.raw(&contents); }); });
+        prop_assert_eq!(nested.strip_prefix(&[1, 1, 0xff]), Some(der.as_slice()), "as contents that were not known before");
         let mut reader = Reader::new(&der);
         prop_assert_eq!(reader.read_any(), Ok((tag, contents.as_slice(), der.as_slice())));
         prop_assert_eq!(reader.finish(), Ok(()));
