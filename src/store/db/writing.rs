@@ -1,7 +1,7 @@
 //! SQLite's one connection that writes, used on the thread of whoever decides.
 //!
-//! Statements run where they are called: a row costs a look for its statement, a bind and a step, and no turn between two
-//! threads.
+//! Statements run where they are called, looked for once for all their rows: a row costs a bind and a step, and no turn between
+//! two threads.
 
 use std::path::Path;
 use std::sync::Arc;
