@@ -280,7 +280,8 @@ async fn what_cannot_be_saved_is_in_force_counted_and_not_acknowledged() {
     let taught = Taught::start("unsaved").await;
     let entries = taught.agent.folder.join("feed-entries");
     // The agent writes there too: between the two it may be there again.
-    while std::fs::create_dir(&entries).is_err() {
+    while let Err(error) = std::fs::create_dir(&entries) {
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
         let _ = std::fs::remove_file(&entries);
     }
     let n = taught.issuer.feed(|feed| feed.add("agent:visitor", Effect::Suspend));
