@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use chancery_api::{Issued, IssuedCertificate, Subject};
 use chancery_ca::{Claims, CsrRefused, KeyPolicy, Linted, Signed, SubjectKey, inspect_csr};
 use chancery_identity::{
-    Actor, Grant, GrantId, Instance, KeyId, Lineage, Principal, RequestId, ScopeSet, Serial, SpiffeId, Timestamp,
+    Actor, Grant, Instance, KeyId, Lineage, Principal, RequestId, ScopeSet, Serial, SpiffeId, Timestamp,
     TrustDomain,
 };
 use ring::rand::SecureRandom;
@@ -180,8 +180,9 @@ impl Issuance {
             return Err(Refusal::new(Code::NotReady, detail).after(1));
         }
         let (spiffe_id, lineage) = self.identity(granted, now)?;
+        let (id, serial) = self.rng.grant_and_serial(now)?;
         let grant = Grant {
-            id: GrantId::new(self.rng.uuid(now)?),
+            id,
             name: granted.attested.subject.name().clone(),
             revision: granted.record.revision(),
             owner: granted.record.owner().clone(),
@@ -205,7 +206,7 @@ impl Issuance {
             dns_names: granted.record.dns_names(),
             not_after: granted.not_after,
         };
-        let planned = issuing.profile().plan(key, claims, self.rng.serial(now)?, now).map_err(refused_plan)?;
+        let planned = issuing.profile().plan(key, claims, serial, now).map_err(refused_plan)?;
         if let Some(entry) = self.store.state().blocking(planned.certificate()) {
             return Err(Refusal::stopped(&entry));
         }

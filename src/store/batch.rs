@@ -31,6 +31,8 @@ pub struct Batch<'a> {
     pub(super) instances: &'a mut HashMap<Name, u64>,
     state: &'a State,
     random: &'a (dyn SecureRandom + Send + Sync),
+    /// For log entries to come; each is taken once.
+    salts: Vec<[u8; 16]>,
     head: Head,
     at: Timestamp,
     /// What was found at the start, with what earlier decisions of this transaction made of it.
@@ -110,6 +112,7 @@ impl<'a> Batch<'a> {
             instances,
             state,
             random,
+            salts: Vec::new(),
             // A clock that steps back does not make the log's times fall.
             at: now.max(head.at),
             head,
@@ -127,12 +130,15 @@ impl<'a> Batch<'a> {
         }))
     }
 
-    /// Makes room for what so many certificates leave.
-    pub(super) fn reserve(&mut self, certificates: usize) {
+    /// Makes room for what so many certificates leave, and draws their salts together: a draw is a call into the system.
+    pub(super) fn reserve(&mut self, certificates: usize) -> Result<(), DbError> {
+        self.salts.resize(certificates, [0; 16]);
+        self.random.fill(self.salts.as_flattened_mut()).map_err(|_| DbError::Random)?;
         self.certificates.reserve(certificates);
         self.renewed.reserve(certificates);
         self.certified.reserve(certificates);
         self.entries.reserve(certificates);
+        Ok(())
     }
 
     /// Asks the database for what is wanted.
@@ -356,7 +362,8 @@ impl<'a> Batch<'a> {
             request_id: cause.request_id,
             decision,
         };
-        let entry = Entry::new(self.random()?, &record);
+        let salt = self.salts.pop().map_or_else(|| self.random(), Ok)?;
+        let entry = Entry::new(salt, &record);
         let commitment = entry.commitment(SHA256);
         let position = self.head.frontier.size();
         for node in self.head.frontier.append(SHA256, commitment.leaf_hash(SHA256)) {

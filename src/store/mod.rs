@@ -19,6 +19,7 @@ mod lease;
 mod lineages;
 mod log;
 mod past;
+mod queue;
 mod registry;
 mod revocations;
 mod rows;
@@ -146,7 +147,7 @@ impl Store {
         let jobs = self.office().map(|office| office.jobs);
         let (answer, answered) = oneshot::channel();
         let job: Box<dyn Job> = Box::new(Pending::new(decision, answer));
-        jobs.ok_or(CommitError::NotWriting)?.send(job).await.map_err(|_| CommitError::NotWriting)?;
+        jobs.ok_or(CommitError::NotWriting)?.send(job, D::RANK).await.map_err(|_| CommitError::NotWriting)?;
         let (_decision, outcome) = answered.await.map_err(|_| CommitError::NotWriting)?;
         outcome
     }
@@ -158,7 +159,7 @@ impl Store {
 
     /// How many decisions wait for the writer.
     pub fn waiting(&self) -> u64 {
-        self.office().map_or(0, |office| (office.jobs.max_capacity() - office.jobs.capacity()) as u64)
+        self.office().map_or(0, |office| office.jobs.waiting() as u64)
     }
 
     /// Whether this process holds the lease and takes decisions.
