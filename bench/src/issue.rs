@@ -200,11 +200,16 @@ impl Renewals {
         let issuer = running.issuer.clone();
         let renew = move |(peer, request): (Peer, RenewRequest)| {
             let issuer = issuer.clone();
-            async move { Ok(issuer.renew(&peer, request, issuer.request_id()?).await?.into_reply().issued.chain_pem) }
+            async move {
+                let chain_pem = issuer.renew(&peer, request, issuer.request_id()?).await?.into_reply().issued.chain_pem;
+                // A peer lives as long as its connection: it is not what renewing frees.
+                Ok((chain_pem, peer))
+            }
         };
         let driven = closed_loop(inputs, in_flight, renew).await?;
         self.issued += driven.outputs.len() as u64;
-        self.peers = running.peers(&driven.outputs)?;
+        let chains: Vec<String> = driven.outputs.into_iter().map(|(chain_pem, _)| chain_pem).collect();
+        self.peers = running.peers(&chains)?;
         Ok((driven.slice, driven.p99_ms))
     }
 }

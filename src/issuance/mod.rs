@@ -9,8 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use chancery_api::{Issued, IssuedCertificate, Subject};
 use chancery_ca::{Claims, CsrRefused, KeyPolicy, Linted, Signed, SubjectKey, inspect_csr};
 use chancery_identity::{
-    Actor, Grant, Instance, KeyId, Lineage, Principal, RequestId, ScopeSet, Serial, SpiffeId, Timestamp,
-    TrustDomain,
+    Actor, Grant, Instance, KeyId, Lineage, Principal, RequestId, ScopeSet, Serial, SpiffeId, Timestamp, TrustDomain,
 };
 use ring::rand::SecureRandom;
 use rustls_pki_types::pem::{PemObject, SectionKind};
