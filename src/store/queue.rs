@@ -99,7 +99,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Takes nothing new from now on, and answers what still waits, one after another.
+    /// Takes nothing new from now on, and gives what still waits, one after another.
     pub(super) async fn rest(&mut self) -> Option<T> {
         self.jobs.close();
         self.jobs.recv().await

@@ -1,5 +1,6 @@
 //! First certificates and renewals.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chancery::store::{Cause, CommitError, CreateJoinToken, DeleteJoinToken, IssueOwn, Put, Refused};
@@ -263,6 +264,11 @@ conformance! {
             }
         }
         assert_eq!(world.store.state().in_force_after(0).len(), 1);
+        // Salts are drawn together, and each hides one record alone.
+        let entries = world.store.log_from(0, 1000).await.unwrap();
+        let salts: BTreeSet<_> = entries.iter().map(|entry| entry.entry.as_ref().unwrap().salt).collect();
+        assert_eq!(salts.len(), entries.len());
+        assert!(!salts.contains(&[0; 16]));
     }
 
     async fn instances_are_counted_while_they_live(world) {
