@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use chancery_identity::Name;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use ring::rand::SecureRandom;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at};
 
@@ -56,7 +56,11 @@ struct Writer {
     instances: HashMap<Name, u64>,
     keys: Keys,
     commits: Commits,
+    answers: Answers,
 }
+
+/// Where batches go whose outcome is for good.
+type Answers = mpsc::UnboundedSender<Vec<Box<dyn Job>>>;
 
 /// What transactions held, and how long they took. Clones count together.
 #[derive(Clone, Debug)]
@@ -93,18 +97,21 @@ impl Candidate {
     /// Waits until nobody else writes, reads what they wrote, and works from then on; gives up when this is dropped before.
     ///
     /// All of it on a thread and a runtime of its own: there it waits for the disk, its turn comes whatever else is to be done,
-    /// and its connections are driven by nobody else. The log is copied by a task of the caller's.
+    /// and its connections are driven by nobody else. The log is copied by a task of the caller's, and another answers.
     pub(super) async fn start(self) -> Result<(Office, oneshot::Receiver<Stopped>), DbError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DbError::Thread)?;
         let mut copying = JoinSet::new();
         copying.spawn(copy_log(self.db.clone(), self.state.clone()));
+        let (answers, decided) = mpsc::unbounded_channel();
+        // Not ended with the work: it ends once all is answered.
+        tokio::spawn(answer(decided));
         let (mut begin, begun) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let work = async move {
             // Ended with the work, however that ends.
             let _copying = copying;
             let elected = tokio::select! {
-                elected = self.elected() => elected,
+                elected = self.elected(answers) => elected,
                 () = begin.closed() => return,
             };
             match elected {
@@ -121,7 +128,7 @@ impl Candidate {
         Ok((begun.await.map_err(|_| sqlx::Error::WorkerCrashed)??, ended))
     }
 
-    async fn elected(self) -> Result<(Writer, Office), DbError> {
+    async fn elected(self, answers: Answers) -> Result<(Writer, Office), DbError> {
         let Self { db, state, clock, random, rolled_back, commits, holder } = self;
         let lease = Lease::acquire(&db, &holder).await?;
         feed::backfill(&db).await?;
@@ -132,7 +139,7 @@ impl Candidate {
         let (sender, jobs) = queue(PACE);
         let office = Office { jobs: sender, fence: lease.fence };
         let (instances, keys) = Default::default();
-        Ok((Writer { db, state, clock, random, lease, jobs, rolled_back, instances, keys, commits }, office))
+        Ok((Writer { db, state, clock, random, lease, jobs, rolled_back, instances, keys, commits, answers }, office))
     }
 }
 
@@ -195,7 +202,8 @@ impl Writer {
         } else if let Err(failure) = result {
             result = self.settle(&mut jobs, failure);
         }
-        jobs.into_iter().for_each(|mut job| job.answer());
+        // Where that runtime has ended, nobody waits.
+        let _ = self.answers.send(jobs);
         match result {
             Err(Failure::Stopped(stopped)) => Err(stopped),
             _ => Ok(()),
@@ -296,6 +304,15 @@ impl Writer {
             Ok(Ok(found)) if found.frontier.size() == before => Err(Failure::Before(error)),
             _ => Err(Failure::Stopped(Stopped::Unknown(error))),
         }
+    }
+}
+
+/// Answers batch after batch on the runtime of those who wait: the writer wakes one of its threads a batch, and that one shares
+/// out what there is to go on with. Woken one by one from the writer's thread they stood behind it, on a processor that it
+/// needed for the next batch, while another had nothing to do.
+async fn answer(mut decided: mpsc::UnboundedReceiver<Vec<Box<dyn Job>>>) {
+    while let Some(jobs) = decided.recv().await {
+        jobs.into_iter().for_each(|mut job| job.answer());
     }
 }
 
@@ -410,7 +427,7 @@ impl<D: Decision> Job for Pending<D> {
 
 /// From one commit of many to the next. Measured: without it, commits of 20 to 50 certificates each write most of the pages
 /// that one of 100 writes.
-const PACE: std::time::Duration = std::time::Duration::from_millis(4);
+const PACE: std::time::Duration = std::time::Duration::from_millis(3);
 /// How often the log is copied into the file.
 const COPY: std::time::Duration = std::time::Duration::from_millis(200);
 /// How long a database that failed at a commit is given to say whether it is done. SQLite is waited for.
