@@ -1,18 +1,16 @@
 //! `Attested` and a request in, a committed certificate out. The one room that signs leaves.
 
 mod grant;
+mod pem;
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use chancery_api::{Issued, IssuedCertificate, Subject};
 use chancery_ca::{Claims, CsrRefused, KeyPolicy, Linted, Signed, SubjectKey, inspect_csr};
 use chancery_identity::{
     Actor, Grant, Instance, KeyId, Lineage, Principal, RequestId, ScopeSet, Serial, SpiffeId, Timestamp, TrustDomain,
 };
 use ring::rand::SecureRandom;
-use rustls_pki_types::pem::{PemObject, SectionKind};
 
 use crate::attest::{Attested, Basis};
 use crate::authority::{Authorities, Issuing};
@@ -22,6 +20,7 @@ use crate::refusal::{Code, Refusal};
 use crate::store::{self, Cause, CommitError, Committed, Issue, IssueOwn, Refused, Renew, Store};
 
 use grant::Granted;
+pub(crate) use pem::pem;
 
 /// What a caller may ask of the certificate it is issued.
 #[derive(Clone, Debug, Default)]
@@ -83,10 +82,7 @@ impl Issuance {
     /// No request, a key that is not allowed, a proof that does not hold, or a request that asks for anything.
     pub fn subject_key(&self, csr_pem: &str) -> Result<SubjectKey, Refusal> {
         let malformed = || Refusal::new(Code::BadRequest, "csr_pem: wanted one CERTIFICATE REQUEST in PEM");
-        let (kind, der) = <(SectionKind, Vec<u8>)>::from_pem_slice(csr_pem.as_bytes()).map_err(|_| malformed())?;
-        if kind != SectionKind::Csr {
-            return Err(malformed());
-        }
+        let der = pem::only("CERTIFICATE REQUEST", csr_pem).ok_or_else(malformed)?;
         inspect_csr(&der, &self.keys).map_err(|refused| match refused {
             CsrRefused::Key(why) => Refusal::new(Code::KeyRefused, why.to_string()),
             why => Refusal::new(Code::CsrRefused, why.to_string()),
@@ -249,8 +245,8 @@ impl Issuance {
             let ungranted = || Refusal::new(Code::Internal, "the recorded certificate has no grant");
             let grant = certificate.grant.as_ref().ok_or_else(ungranted)?;
             let issuing = self.authority_of(certificate.authority)?;
-            let mut chain_pem = String::with_capacity(pem_len("CERTIFICATE", &der) + issuing.pem().len());
-            push_pem(&mut chain_pem, "CERTIFICATE", &der);
+            let mut chain_pem = String::with_capacity(pem::len("CERTIFICATE", &der) + issuing.pem().len());
+            pem::push(&mut chain_pem, "CERTIFICATE", &der);
             chain_pem.push_str(issuing.pem());
             let (not_before, not_after) = (certificate.not_before, certificate.not_after);
             let issued = Issued {
@@ -292,31 +288,6 @@ pub(crate) fn renew_after(not_before: Timestamp, not_after: Timestamp, fraction:
 pub(crate) fn spread(serial: Serial) -> f64 {
     let random = serial.bytes().last_chunk().copied().unwrap_or_default();
     f64::from(u32::from_be_bytes(random)) / 4_294_967_296.0
-}
-
-/// PEM with lines of 64 characters.
-pub(crate) fn pem(label: &str, der: &[u8]) -> String {
-    let mut pem = String::with_capacity(pem_len(label, der));
-    push_pem(&mut pem, label, der);
-    pem
-}
-
-fn push_pem(text: &mut String, label: &str, der: &[u8]) {
-    text.extend(["-----BEGIN ", label, "-----\n"]);
-    let encoded = STANDARD.encode(der);
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, next) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = next;
-    }
-    text.extend(["-----END ", label, "-----\n"]);
-}
-
-fn pem_len(label: &str, der: &[u8]) -> usize {
-    // Four characters for three bytes and a line break for 48, each begun; 32 more around the two labels.
-    4 * der.len().div_ceil(3) + der.len().div_ceil(48) + 2 * label.len() + 32
 }
 
 fn refused_plan(refused: chancery_ca::Refused) -> Refusal {
