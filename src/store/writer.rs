@@ -103,8 +103,7 @@ impl Candidate {
         let mut copying = JoinSet::new();
         copying.spawn(copy_log(self.db.clone(), self.state.clone()));
         let (answers, decided) = mpsc::unbounded_channel();
-        // Not ended with the work: it ends once all is answered.
-        tokio::spawn(answer(decided));
+        let answering = tokio::spawn(answer(decided));
         let (mut begin, begun) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let work = async move {
@@ -119,7 +118,10 @@ impl Candidate {
                 Ok((writer, office)) => {
                     // Whoever does not wait any more leaves nobody who could ask: the work ends at once.
                     let _ = begin.send(Ok(office));
-                    let _ = end.send(writer.run().await);
+                    let stopped = writer.run().await;
+                    // It ends once all is answered; whoever hears of the end may end its runtime.
+                    let _ = answering.await;
+                    let _ = end.send(stopped);
                 }
             }
         };
