@@ -1,6 +1,8 @@
 //! Opening, migrating, and who writes.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use chancery::clock::SystemClock;
@@ -89,6 +91,43 @@ async fn a_new_file_is_its_owners() {
         let Ok(metadata) = std::fs::metadata(format!("{path}{suffix}")) else { continue };
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{suffix}");
     }
+}
+
+/// Answers come from a task on the runtime of those who wait, which may end once the writer's end is told. Here that runtime
+/// stands still meanwhile.
+#[test]
+fn the_end_is_told_once_all_is_answered() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (waiting, telling) = (runtime(), runtime());
+    let database = waiting.block_on(Database::new(Kind::Sqlite)).unwrap();
+    let (store, writing) = waiting.block_on(async {
+        Store::migrate(&database.url).await.unwrap();
+        let store = open(&database.url).await.unwrap();
+        let writing = store.write("first").await.unwrap();
+        (store, writing)
+    });
+    let mut commit = Box::pin(store.commit(put("a")));
+    assert!(commit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let stop = telling.block_on(async {
+        let mut stop = Box::pin(writing.stop());
+        let second = open(&database.url).await.unwrap();
+        let gave_up = tokio::select! {
+            biased;
+            stopped = &mut stop => panic!("{stopped:?} is told, and nobody was answered"),
+            gave_up = second.write("second") => gave_up.unwrap(),
+        };
+        // The first has written all and has nothing left but to answer and to tell.
+        second.commit(put("b")).await.unwrap();
+        gave_up.stop().await;
+        let told = stop.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(told.is_pending(), "{told:?} is told, and nobody was answered");
+        stop
+    });
+    waiting.block_on(commit).unwrap();
+    waiting.block_on(async {
+        let told = tokio::time::timeout(Duration::from_secs(60), stop).await;
+        assert!(matches!(told, Ok(Stopped::Asked)));
+    });
 }
 
 conformance! {
