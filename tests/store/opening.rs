@@ -108,20 +108,19 @@ fn the_end_is_told_once_all_is_answered() {
     });
     let mut commit = Box::pin(store.commit(put("a")));
     assert!(commit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    let stop = telling.block_on(async {
-        let mut stop = Box::pin(writing.stop());
+    let mut stop = Box::pin(writing.stop());
+    telling.block_on(async {
         let second = open(&database.url).await.unwrap();
-        let gave_up = tokio::select! {
+        let successor = tokio::select! {
             biased;
             stopped = &mut stop => panic!("{stopped:?} is told, and nobody was answered"),
-            gave_up = second.write("second") => gave_up.unwrap(),
+            writing = second.write("second") => writing.unwrap(),
         };
         // The first has written all and has nothing left but to answer and to tell.
         second.commit(put("b")).await.unwrap();
-        gave_up.stop().await;
+        successor.stop().await;
         let told = stop.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         assert!(told.is_pending(), "{told:?} is told, and nobody was answered");
-        stop
     });
     waiting.block_on(commit).unwrap();
     waiting.block_on(async {
