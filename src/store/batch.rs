@@ -13,7 +13,7 @@ use super::decision::{Cause, Committed};
 use super::feed;
 use super::head::Head;
 use super::keys::Keys;
-use super::lineages::{self, Renewed, StoredLineage};
+use super::lineages::{self, Newest, Renewed, StoredLineage};
 use super::log::SHA256;
 use super::registry::{Owned, Registered, document};
 use super::rows::Write;
@@ -78,7 +78,7 @@ pub struct Wanted {
 /// The answers.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    pub(super) lineages: HashMap<Lineage, StoredLineage>,
+    pub(super) lineages: HashMap<Lineage, Newest>,
     /// The living lineages of keys.
     pub(super) keys: HashMap<[u8; 32], Lineage>,
     /// By evidence and key.
@@ -311,9 +311,9 @@ impl<'a> Batch<'a> {
     }
 
     /// Queues a lineage's row.
-    pub(super) fn add_lineage(&mut self, row: StoredLineage) {
-        self.found.keys.insert(row.key_digest, row.id);
-        self.certified.push((row.key_digest, row.id, row.not_after));
+    pub(super) fn add_lineage(&mut self, row: StoredLineage, key_digest: [u8; 32]) {
+        self.found.keys.insert(key_digest, row.id);
+        self.certified.push((key_digest, row.id, row.not_after));
         self.lineages.push(row);
     }
 
@@ -322,7 +322,7 @@ impl<'a> Batch<'a> {
         self.found.keys.insert(renewed.key_digest, renewed.id);
         self.certified.push((renewed.key_digest, renewed.id, renewed.not_after));
         if let Some(lineage) = self.found.lineages.get_mut(&renewed.id) {
-            lineage.previous_serial = Some(lineage.serial);
+            lineage.previous = Some(lineage.serial);
             (lineage.serial, lineage.key_digest) = (renewed.serial, renewed.key_digest);
             lineage.not_after = renewed.not_after;
         }

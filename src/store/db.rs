@@ -509,6 +509,8 @@ const SQLITE_MIGRATIONS: &[(&str, &str)] = &[
     ("verifiers", include_str!("../../migrations/sqlite/0003_verifiers.sql")),
     ("uses", include_str!("../../migrations/sqlite/0004_uses.sql")),
     ("keys", include_str!("../../migrations/sqlite/0005_keys.sql")),
+    ("newest", include_str!("../../migrations/sqlite/0006_newest.sql")),
+    ("blocks", include_str!("../../migrations/sqlite/0007_blocks.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[(&str, &str)] = &[
     ("first", include_str!("../../migrations/postgres/0001_first.sql")),
@@ -516,6 +518,8 @@ const POSTGRES_MIGRATIONS: &[(&str, &str)] = &[
     ("verifiers", include_str!("../../migrations/postgres/0003_verifiers.sql")),
     ("uses", include_str!("../../migrations/postgres/0004_uses.sql")),
     ("keys", include_str!("../../migrations/postgres/0005_keys.sql")),
+    ("newest", include_str!("../../migrations/postgres/0006_newest.sql")),
+    ("blocks", include_str!("../../migrations/postgres/0007_blocks.sql")),
 ];
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chancery_identity::{Lineage, Timestamp};
 
 use super::db::{DbError, Transaction};
-use super::rows::SelectIn;
+use super::lineages::{self, key_digest};
 
 /// The keys that were certified and whose certificates last, each with its lineage; true as long as nobody else writes.
 ///
@@ -42,15 +42,9 @@ impl Keys {
         };
         let suspected: HashSet<Lineage> =
             keys.iter().filter_map(|key| held.get(&half(key))).map(|(id, _)| *id).collect();
-        let rows = BY_ID.run(transaction, &[], suspected.into_iter().map(|id| [id.into()]).collect()).await?;
-        let mut holders = HashMap::new();
-        for row in &rows {
-            let key = row.read(0)?;
-            if row.read::<Timestamp>(2)? >= now && keys.contains(&key) {
-                holders.insert(key, row.read(1)?);
-            }
-        }
-        Ok(holders)
+        let found = lineages::find(transaction, suspected).await?;
+        let alive = found.into_iter().filter(|(_, newest)| newest.not_after >= now && !newest.ended);
+        Ok(alive.map(|(id, newest)| (newest.key_digest, id)).filter(|(key, _)| keys.contains(key)).collect())
     }
 
     /// Notes a key that was certified, once that is for good.
@@ -70,17 +64,13 @@ async fn load(transaction: &mut Transaction, now: Timestamp) -> Result<HashMap<H
     let mut held = HashMap::new();
     let mut after = Lineage::from_bytes([0; 16]);
     loop {
-        let sql = "SELECT id, key_digest, not_after, ended FROM lineage WHERE id > $1 ORDER BY id LIMIT $2";
-        let rows = transaction.rows(sql, vec![after.into(), AT_ONCE.into()]).await?;
+        let rows = transaction.rows(LASTING, vec![after.into(), now.into(), AT_ONCE.into()]).await?;
         for row in &rows {
             after = row.read(0)?;
-            let not_after = row.read(2)?;
-            if not_after < now {
-                continue;
-            }
-            let key = half(&row.read(1)?);
+            let not_after = row.read(1)?;
+            let key = half(&key_digest(&row.read::<Vec<u8>>(3)?)?);
             // One that was ended in this transaction may not be after all; and one that has its key since goes before it.
-            if row.read(3)? {
+            if row.read(2)? {
                 held.entry(key).or_insert((after, not_after));
             } else {
                 held.insert(key, (after, not_after));
@@ -101,8 +91,9 @@ const AT_ONCE: i64 = 4096;
 /// So few keys are not worth a look at each.
 const LEAST: usize = 4096;
 
-pub(super) static BY_ID: SelectIn =
-    SelectIn::new("SELECT key_digest, id, not_after FROM lineage WHERE ended = 0 AND id IN", "");
+const LASTING: &str = "SELECT newest.lineage, newest.not_after, ended, der \
+                       FROM newest JOIN certificate ON certificate.serial = newest.serial \
+                       WHERE newest.lineage > $1 AND newest.not_after >= $2 ORDER BY newest.lineage LIMIT $3";
 
 #[cfg(test)]
 mod tests {

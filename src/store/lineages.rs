@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use chancery_api::{Kind, Subject};
-use chancery_identity::{Instance, Lineage, Name, Serial, Target, Timestamp};
+use chancery_identity::{Instance, Leaf, Lineage, Name, Serial, Target, Timestamp};
 
 use super::batch::Batch;
 use super::db::{Db, DbError, Row, Transaction, Value};
 use super::decision::{Committed, Decision, HolderKind, Undecided};
+use super::log::SHA256;
 use super::registry::{document, parse};
 use super::rows::{SelectIn, Write};
 use super::tokens;
@@ -24,10 +25,6 @@ pub struct StoredLineage {
     pub instance: Option<Instance>,
     /// The certificate that may be renewed.
     pub serial: Serial,
-    /// The SHA-256 of its SPKI.
-    pub key_digest: [u8; 32],
-    /// The certificate whose renewal may be asked for again, with the current key.
-    pub previous_serial: Option<Serial>,
     /// The end of the certificate that may be renewed.
     pub not_after: Timestamp,
     /// When the holder must attest again.
@@ -50,37 +47,68 @@ impl StoredLineage {
             id: row.read(0)?,
             holder: Subject::new(kind(row.read(1)?)?, row.read(2)?),
             instance: row.read_optional(3)?,
-            serial: row.read(4)?,
-            key_digest: row.read(5)?,
-            previous_serial: row.read_optional(6)?,
-            not_after: row.read(7)?,
-            session_end: row.read_optional(8)?,
-            ended: row.read(9)?,
-            created_at: row.read(10)?,
-            method: row.read(11)?,
-            evidence: row.read(12)?,
-            selectors: parse(&row.read::<String>(13)?)?,
+            created_at: row.read(4)?,
+            method: row.read(5)?,
+            evidence: row.read(6)?,
+            selectors: parse(&row.read::<String>(7)?)?,
+            serial: row.read(8)?,
+            not_after: row.read(9)?,
+            session_end: row.read_optional(10)?,
+            ended: row.read(11)?,
         })
     }
 
-    fn into_values(self) -> [Value; 14] {
+    /// What a renewal changes, and what it goes by.
+    fn newest(&self) -> [Value; 5] {
+        [self.id.into(), self.serial.into(), self.not_after.into(), self.session_end.into(), self.ended.into()]
+    }
+
+    /// What stays as it is.
+    fn into_values(self) -> [Value; 8] {
         [
             self.id.into(),
             (HolderKind::from(self.holder.kind()) as i64).into(),
             self.holder.name().into(),
             self.instance.into(),
-            self.serial.into(),
-            self.key_digest.into(),
-            self.previous_serial.into(),
-            self.not_after.into(),
-            self.session_end.into(),
-            self.ended.into(),
             self.created_at.into(),
             self.method.into(),
             self.evidence.into(),
             document(&self.selectors).into(),
         ]
     }
+}
+
+/// What decides over the next certificate of a lineage.
+#[derive(Clone, Debug)]
+pub(super) struct Newest {
+    /// The certificate that may be renewed.
+    pub(super) serial: Serial,
+    /// The one before, whose renewal may be asked for again, with the key of this one.
+    pub(super) previous: Option<Serial>,
+    /// The SHA-256 of its SPKI.
+    pub(super) key_digest: [u8; 32],
+    pub(super) not_after: Timestamp,
+    pub(super) session_end: Option<Timestamp>,
+    pub(super) ended: bool,
+}
+
+impl Newest {
+    fn from_row(row: &Row) -> Result<Self, DbError> {
+        Ok(Self {
+            serial: row.read(1)?,
+            not_after: row.read(2)?,
+            session_end: row.read_optional(3)?,
+            ended: row.read(4)?,
+            previous: row.read_optional(5)?,
+            key_digest: key_digest(&row.read::<Vec<u8>>(6)?)?,
+        })
+    }
+}
+
+/// The SHA-256 of the SPKI of a certificate: what keys are compared by.
+pub(super) fn key_digest(der: &[u8]) -> Result<[u8; 32], DbError> {
+    let leaf = Leaf::read(der).map_err(DbError::Certificate)?;
+    Ok(SHA256.digest(&[leaf.spki()]).0)
 }
 
 /// Forgets lineages that are over and, with the last of them, evidence that is worth nothing. What was decided stays in
@@ -111,19 +139,21 @@ impl Decision for Purge {
         let (at, position) = (batch.at(), batch.log_size());
         let transaction = batch.transaction();
         let after = self.after.unwrap_or(Lineage::from_bytes([0; 16]));
-        let last = "SELECT id FROM lineage WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2";
+        let last = "SELECT lineage FROM newest WHERE lineage > $1 ORDER BY lineage LIMIT 1 OFFSET $2";
         let last = transaction.row(last, vec![after.into(), (PURGED_AT_ONCE - 1).into()]).await?;
         let next: Option<Lineage> = last.map(|row| row.read(0)).transpose()?;
-        let mut sql = "DELETE FROM lineage WHERE not_after < $1 AND id > $2".to_owned();
+        let mut over = "not_after < $1 AND lineage > $2".to_owned();
         let mut values: Vec<Value> = vec![self.ended_before.into(), after.into()];
         match next {
             Some(next) => {
-                sql.push_str(" AND id <= $3");
+                over.push_str(" AND lineage <= $3");
                 values.push(next.into());
             }
             None => drop(tokens::purge(transaction, at).await?),
         }
-        let gone = transaction.execute(sql, values).await?;
+        let lineages = format!("DELETE FROM lineage WHERE id IN (SELECT lineage FROM newest WHERE {over})");
+        transaction.execute(lineages, values.clone()).await?;
+        let gone = transaction.execute(format!("DELETE FROM newest WHERE {over}"), values).await?;
         Ok(Committed::new(Purged { gone, next }, position, at))
     }
 }
@@ -139,13 +169,13 @@ fn kind(number: i64) -> Result<Kind, DbError> {
 
 /// One lineage as of the last commit.
 pub(super) async fn read(db: &Db, id: Lineage) -> Result<Option<StoredLineage>, DbError> {
-    let row = db.row(format!("SELECT {COLUMNS} FROM lineage WHERE id = $1"), vec![id.into()]).await?;
+    let row = db.row(format!("{SELECT} WHERE id = $1"), vec![id.into()]).await?;
     row.map(|row| StoredLineage::from_row(&row)).transpose()
 }
 
 /// The lineages of an instance, the newest last.
 pub(super) async fn of_instance(db: &Db, instance: Instance) -> Result<Vec<StoredLineage>, DbError> {
-    let sql = format!("SELECT {COLUMNS} FROM lineage WHERE instance = $1 ORDER BY id");
+    let sql = format!("{SELECT} WHERE instance = $1 ORDER BY id");
     db.rows(sql, vec![instance.into()]).await?.iter().map(StoredLineage::from_row).collect()
 }
 
@@ -156,7 +186,7 @@ pub(super) async fn page(
     before: Option<Lineage>,
     limit: u32,
 ) -> Result<Vec<StoredLineage>, DbError> {
-    let mut sql = format!("SELECT {COLUMNS} FROM lineage WHERE kind = $1 AND instance IS NOT NULL");
+    let mut sql = format!("{SELECT} WHERE kind = $1 AND instance IS NOT NULL");
     let mut values: Vec<Value> = vec![(HolderKind::Agent as i64).into()];
     if let Some(agent) = agent {
         values.push(agent.into());
@@ -181,13 +211,13 @@ pub(super) async fn count(db: &Db, agent: Option<&Name>) -> Result<u64, DbError>
     }
 }
 
-/// The lineages of these ids.
+/// Where these lineages stand.
 pub(super) async fn find(
     transaction: &mut Transaction,
     ids: HashSet<Lineage>,
-) -> Result<HashMap<Lineage, StoredLineage>, DbError> {
-    let rows = BY_ID.run(transaction, &[], ids.into_iter().map(|id| [id.into()]).collect()).await?;
-    rows.iter().map(|row| StoredLineage::from_row(row).map(|lineage| (lineage.id, lineage))).collect()
+) -> Result<HashMap<Lineage, Newest>, DbError> {
+    let rows = NEWEST.run(transaction, &[], ids.into_iter().map(|id| [id.into()]).collect()).await?;
+    rows.iter().map(|row| Ok((row.read(0)?, Newest::from_row(row)?))).collect()
 }
 
 /// How many instances of these agents live.
@@ -207,6 +237,7 @@ pub(super) async fn count_live(
 
 /// Writes new rows.
 pub(super) async fn insert(transaction: &mut Transaction, rows: Vec<StoredLineage>) -> Result<(), DbError> {
+    INSERT_NEWEST.run(transaction, rows.iter().map(StoredLineage::newest)).await?;
     INSERT.run(transaction, rows.into_iter().map(StoredLineage::into_values)).await.map(drop)
 }
 
@@ -218,7 +249,6 @@ pub(super) async fn renew(transaction: &mut Transaction, at: Timestamp, renewed:
 /// A lineage moved on from the certificate that was shown to the one that follows it.
 pub(super) struct Renewed {
     pub(super) id: Lineage,
-    pub(super) holder: Subject,
     pub(super) from: Serial,
     pub(super) serial: Serial,
     pub(super) key_digest: [u8; 32],
@@ -226,28 +256,21 @@ pub(super) struct Renewed {
 }
 
 impl Renewed {
-    fn into_values(self, at: Timestamp) -> [Value; 8] {
-        [
-            self.id.into(),
-            self.from.into(),
-            self.serial.into(),
-            self.key_digest.into(),
-            self.not_after.into(),
-            at.into(),
-            (HolderKind::from(self.holder.kind()) as i64).into(),
-            self.holder.name().into(),
-        ]
+    fn into_values(self, at: Timestamp) -> [Value; 5] {
+        [self.id.into(), self.from.into(), self.serial.into(), self.not_after.into(), at.into()]
     }
 }
 
 /// Marks what a final entry names as over, so that it counts no longer among the live instances.
 pub(super) async fn end(transaction: &mut Transaction, target: &Target) -> Result<(), DbError> {
     let (sql, value) = match target {
-        Target::Lineage(id) => ("UPDATE lineage SET ended = 1 WHERE id = $1", (*id).into()),
-        Target::Instance(id) => ("UPDATE lineage SET ended = 1 WHERE instance = $1", (*id).into()),
+        Target::Lineage(id) => ("UPDATE newest SET ended = 1 WHERE lineage = $1", (*id).into()),
+        Target::Instance(id) => {
+            ("UPDATE newest SET ended = 1 WHERE lineage IN (SELECT id FROM lineage WHERE instance = $1)", (*id).into())
+        }
         Target::Serial(serial) => (
-            "UPDATE lineage SET ended = 1 \
-             WHERE serial = $1 AND id = (SELECT lineage FROM certificate WHERE certificate.serial = $1)",
+            "UPDATE newest SET ended = 1 \
+             WHERE serial = $1 AND lineage = (SELECT lineage FROM certificate WHERE certificate.serial = $1)",
             (*serial).into(),
         ),
         _ => return Ok(()),
@@ -258,29 +281,28 @@ pub(super) async fn end(transaction: &mut Transaction, target: &Target) -> Resul
 /// Lineages that one commit of a purge goes through.
 const PURGED_AT_ONCE: u64 = 1024;
 
-const COLUMNS: &str = "id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, \
-                       created_at, method, evidence, selectors";
+const SELECT: &str = "SELECT id, kind, name, instance, created_at, method, evidence, selectors, serial, not_after, \
+                      session_end, ended FROM lineage JOIN newest ON newest.lineage = id";
 
-pub(super) static BY_ID: SelectIn = SelectIn::new(
-    "SELECT id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, created_at, \
-     method, evidence, selectors FROM lineage WHERE id IN",
+pub(super) static NEWEST: SelectIn = SelectIn::new(
+    "SELECT newest.lineage, newest.serial, newest.not_after, session_end, ended, previous, der \
+     FROM newest JOIN certificate ON certificate.serial = newest.serial WHERE newest.lineage IN",
     "",
 );
 pub(super) static LIVE: SelectIn = SelectIn::new(
-    "SELECT name, count(*) FROM lineage WHERE kind = $1 AND not_after >= $2 AND ended = 0 AND name IN",
+    "SELECT name, count(*) FROM lineage JOIN newest ON newest.lineage = id \
+     WHERE kind = $1 AND not_after >= $2 AND ended = 0 AND name IN",
     "GROUP BY name",
 );
-static INSERT: Write<14> = Write::insert(
-    "INSERT INTO lineage (id, kind, name, instance, serial, key_digest, previous_serial, not_after, session_end, ended, \
-     created_at, method, evidence, selectors) VALUES",
-);
-/// All that `Renew` asks of a lineage stands in the condition.
-pub(super) static RENEW: Write<8> = Write::update(
-    "UPDATE lineage SET serial = $3, key_digest = $4, previous_serial = $2, not_after = $5 \
-     WHERE id = $1 AND serial = $2 AND key_digest <> $4 AND ended = 0 \
-     AND (session_end IS NULL OR session_end > $6) AND kind = $7 AND name = $8",
-    "UPDATE lineage SET serial = column3, key_digest = column4, previous_serial = column2, not_after = column5 \
-     FROM (VALUES",
-    ") AS renewed WHERE id = column1 AND serial = column2 AND key_digest <> column4 AND ended = 0 \
-     AND (session_end IS NULL OR session_end > column6) AND kind = column7 AND name = column8",
+static INSERT: Write<8> =
+    Write::insert("INSERT INTO lineage (id, kind, name, instance, created_at, method, evidence, selectors) VALUES");
+static INSERT_NEWEST: Write<5> =
+    Write::insert("INSERT INTO newest (lineage, serial, not_after, session_end, ended) VALUES");
+/// All that `Renew` asks of a lineage whose certificate is valid stands in the condition.
+pub(super) static RENEW: Write<5> = Write::update(
+    "UPDATE newest SET serial = $3, not_after = $4 \
+     WHERE lineage = $1 AND serial = $2 AND ended = 0 AND (session_end IS NULL OR session_end > $5)",
+    "UPDATE newest SET serial = column3, not_after = column4 FROM (VALUES",
+    ") AS renewed WHERE lineage = column1 AND serial = column2 AND ended = 0 \
+     AND (session_end IS NULL OR session_end > column5)",
 );

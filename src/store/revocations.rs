@@ -9,6 +9,7 @@ use chancery_identity::{
 use chancery_tlog::{Decision as Logged, Resumed as ResumedRecord, Revoked as RevokedRecord};
 
 use super::batch::Batch;
+use super::certificates::VALID_OF_HOLDERS;
 use super::db::{Db, DbError, Row, Value};
 use super::decision::{Cause, Committed, Decision, HolderKind, Rank, Refused, Undecided};
 use super::feed;
@@ -356,20 +357,20 @@ pub(super) async fn reach(
     if entry.effect == Effect::Forbid {
         return Ok(0);
     }
-    let of_holder = "kind = $2 AND name = $3";
     let holder = |kind: HolderKind, name: &Name| Some((kind as i64, name.to_string()));
-    let (holder, condition) = match &entry.target {
-        Target::Agent(name) => (holder(HolderKind::Agent, name), of_holder),
-        Target::Service(name) => (holder(HolderKind::Service, name), of_holder),
-        Target::Admin(name) => (holder(HolderKind::Admin, name), of_holder),
-        Target::Lineage(id) => (holder_of(db, "lineage WHERE id", (*id).into()).await?, of_holder),
-        Target::Instance(id) => (holder_of(db, "lineage WHERE instance", (*id).into()).await?, of_holder),
+    let (holder, of_holder) = match &entry.target {
+        Target::Agent(name) => (holder(HolderKind::Agent, name), VALID_OF_HOLDERS),
+        Target::Service(name) => (holder(HolderKind::Service, name), VALID_OF_HOLDERS),
+        Target::Admin(name) => (holder(HolderKind::Admin, name), VALID_OF_HOLDERS),
+        Target::Lineage(id) => (holder_of(db, "lineage WHERE id", (*id).into()).await?, VALID_OF_HOLDERS),
+        Target::Instance(id) => (holder_of(db, "lineage WHERE instance", (*id).into()).await?, VALID_OF_HOLDERS),
         Target::Serial(serial) => {
-            hits(&select(db, "serial = $2", vec![at.into(), (*serial).into()]).await?, entry, each)?;
+            let found = select(db, &format!("{VALID} AND serial = $2"), vec![at.into(), (*serial).into()]).await?;
+            hits(&found, entry, each)?;
             // Descendants have the holder of what they descend from.
             let holder =
                 if entry.cascade { holder_of(db, "certificate WHERE serial", (*serial).into()).await? } else { None };
-            (holder, "kind = $2 AND name = $3 AND delegated = 1")
+            (holder, VALID_DELEGATED)
         }
         _ => {
             let (mut not_after, mut key, mut looked) = (at, 0_u64, 0);
@@ -377,7 +378,7 @@ pub(super) async fn reach(
                 let page = PAGE.min(looks - looked);
                 let values = vec![at.into(), not_after.into(), key.into(), page.into()];
                 let order = "(not_after, key) > ($2, $3) ORDER BY not_after, key LIMIT $4";
-                let rows = select(db, order, values).await?;
+                let rows = select(db, &format!("{VALID} AND {order}"), values).await?;
                 hits(&rows, entry, each)?;
                 looked += rows.len() as u64;
                 match rows.last() {
@@ -389,7 +390,7 @@ pub(super) async fn reach(
     };
     let Some((kind, name)) = holder else { return Ok(0) };
     let values = vec![at.into(), kind.into(), name.into(), i64::try_from(looks).unwrap_or(i64::MAX).into()];
-    let rows = select(db, &format!("{condition} LIMIT $4"), values).await?;
+    let rows = select(db, &format!("{of_holder} AND kind = $2 AND name = $3 LIMIT $4"), values).await?;
     // The one that was found by its serial is not handed over again.
     let found = if let Target::Serial(serial) = &entry.target { Some(*serial) } else { None };
     let mut others = |certificate: Certificate| {
@@ -412,7 +413,8 @@ pub(super) async fn hits_holder(
         holder.map_or((HolderKind::Issuer, "server"), |holder| (holder.kind().into(), holder.name().as_str()));
     let values = vec![at.into(), (kind as i64).into(), name.into()];
     let mut hit = false;
-    hits(&select(db, "kind = $2 AND name = $3", values).await?, entry, &mut |_| hit = true)?;
+    let rows = select(db, &format!("{VALID_OF_HOLDERS} AND kind = $2 AND name = $3"), values).await?;
+    hits(&rows, entry, &mut |_| hit = true)?;
     Ok(hit)
 }
 
@@ -422,8 +424,8 @@ pub(super) async fn count_valid(db: &Db, at: Timestamp, most: u64) -> Result<u64
     db.row(sql, vec![at.into(), most.into()]).await?.map_or(Ok(0), |row| row.read(0))
 }
 
-async fn select(db: &Db, condition: &str, values: Vec<Value>) -> Result<Vec<Row>, DbError> {
-    db.rows(format!("SELECT key, der, not_after FROM certificate WHERE not_after >= $1 AND {condition}"), values).await
+async fn select(db: &Db, from: &str, values: Vec<Value>) -> Result<Vec<Row>, DbError> {
+    db.rows(format!("SELECT key, der, certificate.not_after FROM {from}"), values).await
 }
 
 fn hits(rows: &[Row], entry: &Revocation, each: &mut (dyn FnMut(Certificate) + Send)) -> Result<(), DbError> {
@@ -442,5 +444,8 @@ async fn holder_of(db: &Db, place: &str, id: Value) -> Result<Option<(i64, Strin
     row.map(|row| Ok((row.read(0)?, row.read(1)?))).transpose()
 }
 
+/// What is valid at `$1` or later, and what of that descends from another.
+const VALID: &str = "certificate WHERE not_after >= $1";
+const VALID_DELEGATED: &str = "certificate WHERE not_after >= $1 AND delegated = 1";
 /// Rows read at once.
 const PAGE: u64 = 5000;

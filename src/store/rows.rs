@@ -18,7 +18,12 @@ pub(super) struct Write<const COLUMNS: usize> {
 
 impl<const COLUMNS: usize> Write<COLUMNS> {
     pub(super) const fn insert(head: &'static str) -> Self {
-        Self { one: None, head, tail: "", texts: [const { OnceLock::new() }; SIZES.len()] }
+        Self::upsert(head, "")
+    }
+
+    /// An INSERT that has something to say of rows that are there.
+    pub(super) const fn upsert(head: &'static str, tail: &'static str) -> Self {
+        Self { one: None, head, tail, texts: [const { OnceLock::new() }; SIZES.len()] }
     }
 
     /// What `one` does with `$1`, `$2` … is done with `column1`, `column2` … between `head` and `tail`.
@@ -141,8 +146,9 @@ const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
 #[cfg(test)]
 mod tests {
+    use super::super::certificates::VALID_OF_HOLDERS;
     use super::super::db::Db;
-    use super::super::{keys, lineages, tokens};
+    use super::super::{lineages, tokens};
 
     /// What issuance asks and changes is found by an index: by a plan that reads a table to its end, each commit would cost as
     /// much as all the certificates that live.
@@ -156,12 +162,12 @@ mod tests {
         let texts = [
             lineages::RENEW.compose(size),
             tokens::COUNT.compose(size),
-            lineages::BY_ID.compose(0, size),
-            keys::BY_ID.compose(0, size),
+            lineages::NEWEST.compose(0, size),
             lineages::LIVE.compose(2, size),
             tokens::REDEMPTIONS.compose(0, size),
             tokens::USES.compose(0, size),
             tokens::JOIN_TOKENS.compose(0, size),
+            format!("SELECT key FROM {VALID_OF_HOLDERS} AND kind = $2 AND name = $3").into(),
         ];
         for text in texts {
             let plan = transaction.rows(format!("EXPLAIN QUERY PLAN {text}"), Vec::new()).await.unwrap();
@@ -169,7 +175,10 @@ mod tests {
             for step in plan {
                 let step: String = step.read(3).unwrap();
                 let scanned = step.strip_prefix("SCAN ").and_then(|scanned| scanned.split(' ').next());
-                assert!(!["lineage", "redemption", "join_token"].map(Some).contains(&scanned), "{step}: {text}");
+                assert!(
+                    !["lineage", "newest", "certificate", "redemption", "join_token"].map(Some).contains(&scanned),
+                    "{step}: {text}"
+                );
             }
         }
         drop(transaction);

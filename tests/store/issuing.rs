@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chancery::store::{Cause, CommitError, CreateJoinToken, DeleteJoinToken, IssueOwn, Put, Refused};
+use chancery::store::{Cause, CommitError, CreateJoinToken, DeleteJoinToken, IssueOwn, Put, Refused, Renew};
 use chancery_ca::Claims;
 use chancery_identity::{Effect, ScopeSet, Target};
 use chancery_tlog::Action;
@@ -123,6 +123,21 @@ conformance! {
         world.clock.advance(Duration::from_secs(3700));
         let later = world.plan(&agent, &key).await;
         assert!(world.store.commit(later.issue()).await.is_ok());
+    }
+
+    async fn nor_does_a_certificate_that_ended_go_on_with_its_key(world) {
+        let agent = world.agent("invoice-bot").await;
+        let key = Key::new();
+        let first = world.issued(&agent, &key).await;
+        world.clock.advance(Duration::from_secs(3700));
+        let rejoin = async |world: &World, key: &Key| {
+            let evidence = spent([8; 32], chancery::clock::Clock::now(&*world.clock) + Duration::from_secs(60), None);
+            let renew = Renew { spends: Some(evidence), ..world.plan_next(&first, 1, key).await.renew(&first) };
+            world.store.commit(renew).await
+        };
+        let refused = rejoin(&world, &key).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Refused(Refused::KeyReused)), "{refused}");
+        assert!(rejoin(&world, &Key::new()).await.is_ok());
     }
 
     async fn a_key_is_that_of_who_took_it_last(world) {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use chancery::store::{
     CreateJoinToken, CrlPublished, Issue, Put, PutAuthority, Query, Resume, RevocationQuery, SHA256,
 };
-use chancery_api::{Admin, Agent, AuthorityKind, Service, State};
+use chancery_api::{Admin, Agent, AuthorityKind, Service, State, Subject};
 use chancery_ca::local::CRYPTO;
 use chancery_ca::{AuthorityCertificate, CrlNumber, HeadKeyCertificate};
 use chancery_identity::{Effect, Leaf, Target};
 use chancery_tlog::{Chained, Frontier};
+use sqlx::Connection as _;
 
 use crate::sequence::revoke;
 use crate::world::{Key, Kind, World, admin_record, by, name, service, spent};
@@ -46,6 +47,14 @@ async fn version_0_1_opens() {
     assert_eq!(effects, [(1, Effect::Suspend), (4, Effect::Revoke), (5, Effect::Retire), (6, Effect::Forbid)]);
     assert_eq!(world.store.revocations(&RevocationQuery::default(), 100).await.unwrap().len(), 5);
     assert_eq!(world.store.join_tokens(None, 10).await.unwrap()[0].used, 1);
+    // What stood in the rows of lineages stands in those of their certificates: the renewal, whose reply may be lost.
+    let mut connection = sqlx::SqliteConnection::connect(&world.database.url).await.unwrap();
+    let followed = "SELECT count(*) FROM certificate JOIN certificate AS before ON before.serial = certificate.previous \
+                    AND before.lineage = certificate.lineage AND before.key < certificate.key";
+    let followed: i64 = sqlx::query_scalar(followed).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(followed, 1);
+    let of_bot = Query { holder: Some(Subject::Agent(name("invoice-bot"))), ..Query::default() };
+    assert_eq!(world.store.count_certificates(&of_bot).await.unwrap(), 4);
 
     // It goes on.
     let agent = state.record::<Agent>(&name("invoice-bot")).unwrap();

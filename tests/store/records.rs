@@ -1,16 +1,19 @@
 //! Agents, services, administrators, tokens, authorities, searches.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chancery::clock::Clock as _;
 use chancery::store::{
-    CommitError, CreateApiToken, CrlPublished, DeleteApiToken, Purge, Put, PutAuthority, Query, Refused,
+    CommitError, CreateApiToken, CrlPublished, DeleteApiToken, IssueOwn, Purge, Put, PutAuthority, Query, Refused,
 };
 use chancery_api::{Access, Admin, Agent, ApiToken, AuthorityKind, Service, Subject};
-use chancery_ca::CrlNumber;
-use chancery_identity::{Actor, Timestamp, TokenId};
+use chancery_ca::{Claims, CrlNumber};
+use chancery_identity::{Actor, Certificate, Effect, Revocation, ScopeSet, Target, Timestamp, TokenId};
+use futures_util::future::join_all;
 
-use crate::world::{Key, Kind, World, admin_record, agent, by, name, service};
+use crate::sequence::revoke;
+use crate::world::{Key, Kind, World, admin_record, agent, by, name, service, spiffe_id};
 
 fn refused<T: std::fmt::Debug>(result: Result<T, CommitError>) -> Refused {
     match result.unwrap_err() {
@@ -154,6 +157,67 @@ conformance! {
         assert_eq!(rest.iter().map(|one| one.serial).collect::<Vec<_>>(), [old.serial]);
         let of_other = world.store.instances(Some(&other.name), None, 2).await.unwrap();
         assert_eq!(world.store.lineages_of(of_other[0].instance.unwrap()).await.unwrap(), of_other);
+    }
+
+    async fn a_holders_certificates_are_found_whatever_block_they_are_in(world) {
+        let bot = world.agent("invoice-bot").await;
+        let other = world.agent("other").await;
+        let own = async |world: &World, lasts: u64| {
+            let claims = Claims {
+                spiffe_id: spiffe_id("spiffe://example.org/chancery/server"),
+                scopes: ScopeSet::default(),
+                grant: None,
+                dns_names: vec![],
+                not_after: world.clock.now() + Duration::from_secs(lasts),
+            };
+            let signed = world.issuer.sign(claims, &Key::new(), world.clock.now()).await;
+            world.store.commit(IssueOwn { signed }).await.unwrap().into_reply().certificate
+        };
+        let long = own(&world, 3599).await;
+        let mut issued = vec![world.issued(&bot, &Key::new()).await];
+        // Across the end of the first block in one commit, and far from it.
+        world.database.tamper("UPDATE head SET certificate = 1022").await;
+        let mut planned = Vec::new();
+        for agent in [&bot, &other, &bot] {
+            planned.push(world.plan(agent, &Key::new()).await.issue());
+        }
+        let both = join_all(planned.into_iter().map(|issue| world.store.commit(issue)));
+        let both = world.one_batch(3, both).await.into_iter().map(|issued| issued.unwrap().into_reply().certificate);
+        issued.extend(both.filter(|one| one.spiffe_id.as_str().contains("invoice-bot")).map(|one| Certificate::clone(&one)));
+        world.database.tamper("UPDATE head SET certificate = 5000").await;
+        issued.push(world.issued(&bot, &Key::new()).await);
+        own(&world, 180).await;
+
+        let of_bot = Query { holder: Some(Subject::Agent(bot.name.clone())), ..Query::default() };
+        assert_eq!(world.store.count_certificates(&of_bot).await.unwrap(), 4);
+        let (mut listed, mut before) = (Vec::new(), None);
+        loop {
+            let page = world.store.certificates(&Query { before, ..of_bot.clone() }, 1).await.unwrap();
+            let [one] = &*page else { break };
+            before = Some(one.key);
+            listed.push(one.certificate.clone());
+        }
+        listed.reverse();
+        assert_eq!(listed, issued);
+        let mut keys: Vec<u64> = world.store.certificates(&of_bot, 9).await.unwrap().iter().map(|one| one.key).collect();
+        keys.reverse();
+        assert_eq!((keys[0], keys[1], keys[2] - keys[1], keys[3]), (2, 1023, 2, 5001));
+
+        let stop = revoke([Target::Agent(bot.name.clone())], Effect::Suspend);
+        let entry = Revocation::from(&world.store.commit(stop).await.unwrap().into_reply()[0]);
+        let hit = world.store.hit_by(&entry, world.clock.now()).await.unwrap();
+        assert_eq!(hit.iter().map(|hit| hit.serial).collect::<BTreeSet<_>>(), issued.iter().map(|one| one.serial).collect());
+
+        // What lasts longest in a block counts, not what came last.
+        world.database.tamper("UPDATE head SET certificate = 2").await;
+        own(&world, 180).await;
+        let stop = revoke([Target::Serial(long.serial)], Effect::Revoke);
+        let entry = Revocation::from(&world.store.commit(stop).await.unwrap().into_reply()[0]);
+        let valid = async |world: &World| world.store.hits_holder(&entry, world.clock.now(), None).await.unwrap();
+        world.clock.advance(Duration::from_secs(200));
+        assert!(valid(&world).await);
+        world.clock.advance(Duration::from_secs(3500));
+        assert!(!valid(&world).await);
     }
 
     async fn what_is_over_is_purged(world) {
