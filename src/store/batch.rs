@@ -10,7 +10,6 @@ use ring::rand::SecureRandom;
 use super::certificates::{self, CertificateRow};
 use super::db::{Db, DbError, Transaction, Value};
 use super::decision::{Cause, Committed};
-use super::feed;
 use super::head::Head;
 use super::keys::Keys;
 use super::lineages::{self, Newest, Renewed, StoredLineage};
@@ -275,7 +274,7 @@ impl<'a> Batch<'a> {
     pub(super) async fn last_not_after(&mut self) -> Result<Timestamp, DbError> {
         let before = match self.last_not_after {
             Some(before) => before,
-            None => *self.last_not_after.insert(feed::last_not_after(&mut self.transaction).await?),
+            None => *self.last_not_after.insert(certificates::last_not_after(&mut self.transaction).await?),
         };
         Ok(self.certificates.iter().map(|row| row.not_after).fold(before, Timestamp::max))
     }

@@ -71,11 +71,29 @@ pub(super) async fn read(db: &Db, serial: Serial) -> Result<Option<StoredCertifi
     db.row(BY_SERIAL, vec![serial.into()]).await?.map(|row| StoredCertificate::from_row(&row)).transpose()
 }
 
+/// The end of the certificate that lasts longest.
+pub(super) async fn last_not_after(transaction: &mut Transaction) -> Result<Timestamp, DbError> {
+    let sql = "SELECT not_after FROM certificate_block ORDER BY not_after DESC LIMIT 1";
+    transaction.row(sql, vec![]).await?.map_or(Ok(Timestamp::default()), |row| row.read(0))
+}
+
 /// Whether an authority signed a certificate that is valid at `at` or later. What ends soonest is looked at first: an
 /// authority that no longer signs is found out by it.
 pub(super) async fn any_valid_at(db: &Db, authority: KeyId, at: Timestamp) -> Result<bool, DbError> {
-    let sql = "SELECT key FROM certificate WHERE not_after >= $1 AND authority = $2 ORDER BY not_after LIMIT 1";
+    let sql = format!("SELECT key FROM {VALID} AND authority = $2 ORDER BY block.not_after LIMIT 1");
     Ok(db.row(sql, vec![at.into(), authority.into()]).await?.is_some())
+}
+
+/// How many certificates are valid at `at` or later, counted up to `most`.
+pub(super) async fn count_valid(db: &Db, at: Timestamp, most: u64) -> Result<u64, DbError> {
+    let sql = format!("SELECT count(*) FROM (SELECT key FROM {VALID} LIMIT $2) AS valid");
+    db.row(sql, vec![at.into(), most.into()]).await?.map_or(Ok(0), |row| row.read(0))
+}
+
+/// The blocks where one may be valid at `at` or later, in the order of issue.
+pub(super) async fn blocks_valid_at(db: &Db, at: Timestamp) -> Result<Vec<u64>, DbError> {
+    let sql = "SELECT number FROM certificate_block WHERE not_after >= $1 ORDER BY number";
+    db.rows(sql, vec![at.into()]).await?.iter().map(|row| row.read(0)).collect()
 }
 
 /// The newest certificates of a query, newest first, at most `limit`.
@@ -99,7 +117,7 @@ pub(super) async fn count(db: &Db, query: &Query) -> Result<u64, DbError> {
     db.count(sql, values).await
 }
 
-fn found_by(select: &str, query: &Query) -> (String, Vec<Value>) {
+pub(super) fn found_by(select: &str, query: &Query) -> (String, Vec<Value>) {
     let from = if query.holder.is_some() { OF_HOLDERS } else { "certificate WHERE 1 = 1" };
     let mut sql = format!("{select} FROM {from}");
     let mut values: Vec<Value> = Vec::new();
@@ -180,11 +198,12 @@ const BY_SERIAL: &str = "SELECT key, der, log_index, log_entry.at, (SELECT epoch
 
 /// Certificates in a row of `certificate_block`; stands in the migrations too.
 const BLOCK: u64 = 1024;
-/// What holders have; conditions on kind and name follow. Each block is one look into the index: CROSS is what tells SQLite.
-const OF_HOLDERS: &str = "certificate_block AS block CROSS JOIN certificate WHERE key / 1024 = block.number";
-/// What of that is valid at `$1` or later.
-pub(super) const VALID_OF_HOLDERS: &str = "certificate_block AS block CROSS JOIN certificate \
-    WHERE key / 1024 = block.number AND block.not_after >= $1 AND certificate.not_after >= $1";
+/// What holders have; conditions on kind and name follow. Each block is one look into the index: CROSS is what tells SQLite, and
+/// the plus, as it takes an index over an expression for what has no type alone.
+const OF_HOLDERS: &str = "certificate_block AS block CROSS JOIN certificate WHERE key / 1024 = +block.number";
+/// What of all is valid at `$1` or later; conditions may follow.
+pub(super) const VALID: &str = "certificate_block AS block CROSS JOIN certificate \
+    WHERE key / 1024 = +block.number AND block.not_after >= $1 AND certificate.not_after >= $1";
 
 static INSERT_BLOCKS: Write<2> = Write::upsert(
     "INSERT INTO certificate_block (number, not_after) VALUES",

@@ -6,6 +6,7 @@ use chancery_identity::{Revocation, Target, Timestamp};
 use chancery_tlog::{Chained, Hash, Tree};
 
 use super::batch::Batch;
+use super::certificates;
 use super::db::{Db, DbError, Row, Transaction};
 use super::decision::{Committed, Decision, Rank, Undecided};
 use super::head::Head;
@@ -138,7 +139,7 @@ pub(super) async fn backfill(db: &Db) -> Result<(), DbError> {
         entries.push(FeedEntry::Revocation(FeedRevocation::from(&Revocation::from(&view))));
     }
     entries.sort_by_key(FeedEntry::n);
-    let over_at = last_not_after(&mut transaction).await?.max(head.at) + CRL_VALIDITY;
+    let over_at = certificates::last_not_after(&mut transaction).await?.max(head.at) + CRL_VALIDITY;
     let mut chain = Chained::start(0);
     for entry in entries {
         if entry.n() != chain.n + 1 {
@@ -167,10 +168,4 @@ pub(super) async fn insert(
     let sql = "INSERT INTO feed_entry (n, epoch, over_at, line, chain) VALUES ($1, $2, $3, $4, $5)";
     let values = vec![chain.n.into(), epoch.into(), over_at.into(), line.into(), chain.hash.0.into()];
     transaction.execute(sql, values).await.map(drop)
-}
-
-/// The end of the certificate that lasts longest.
-pub(super) async fn last_not_after(transaction: &mut Transaction) -> Result<Timestamp, DbError> {
-    let row = transaction.row("SELECT not_after FROM certificate ORDER BY not_after DESC LIMIT 1", vec![]).await?;
-    row.map_or(Ok(Timestamp::default()), |row| row.read(0))
 }

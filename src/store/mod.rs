@@ -369,7 +369,7 @@ impl Store {
 
     /// How many certificates are valid at `at` or later, counted up to `most`.
     pub async fn count_valid(&self, at: Timestamp, most: u64) -> Result<u64, DbError> {
-        revocations::count_valid(&self.shared.db, at, most).await
+        certificates::count_valid(&self.shared.db, at, most).await
     }
 
     /// The position of the first log entry at or after a time, in a log of this size; `size` when there is none.

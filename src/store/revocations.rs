@@ -9,7 +9,7 @@ use chancery_identity::{
 use chancery_tlog::{Decision as Logged, Resumed as ResumedRecord, Revoked as RevokedRecord};
 
 use super::batch::Batch;
-use super::certificates::VALID_OF_HOLDERS;
+use super::certificates::{self, VALID};
 use super::db::{Db, DbError, Row, Value};
 use super::decision::{Cause, Committed, Decision, HolderKind, Rank, Refused, Undecided};
 use super::feed;
@@ -359,33 +359,31 @@ pub(super) async fn reach(
     }
     let holder = |kind: HolderKind, name: &Name| Some((kind as i64, name.to_string()));
     let (holder, of_holder) = match &entry.target {
-        Target::Agent(name) => (holder(HolderKind::Agent, name), VALID_OF_HOLDERS),
-        Target::Service(name) => (holder(HolderKind::Service, name), VALID_OF_HOLDERS),
-        Target::Admin(name) => (holder(HolderKind::Admin, name), VALID_OF_HOLDERS),
-        Target::Lineage(id) => (holder_of(db, "lineage WHERE id", (*id).into()).await?, VALID_OF_HOLDERS),
-        Target::Instance(id) => (holder_of(db, "lineage WHERE instance", (*id).into()).await?, VALID_OF_HOLDERS),
+        Target::Agent(name) => (holder(HolderKind::Agent, name), VALID),
+        Target::Service(name) => (holder(HolderKind::Service, name), VALID),
+        Target::Admin(name) => (holder(HolderKind::Admin, name), VALID),
+        Target::Lineage(id) => (holder_of(db, "lineage WHERE id", (*id).into()).await?, VALID),
+        Target::Instance(id) => (holder_of(db, "lineage WHERE instance", (*id).into()).await?, VALID),
         Target::Serial(serial) => {
-            let found = select(db, &format!("{VALID} AND serial = $2"), vec![at.into(), (*serial).into()]).await?;
-            hits(&found, entry, each)?;
+            let one = "certificate WHERE not_after >= $1 AND serial = $2";
+            hits(&select(db, one, vec![at.into(), (*serial).into()]).await?, entry, each)?;
             // Descendants have the holder of what they descend from.
             let holder =
                 if entry.cascade { holder_of(db, "certificate WHERE serial", (*serial).into()).await? } else { None };
             (holder, VALID_DELEGATED)
         }
         _ => {
-            let (mut not_after, mut key, mut looked) = (at, 0_u64, 0);
-            loop {
-                let page = PAGE.min(looks - looked);
-                let values = vec![at.into(), not_after.into(), key.into(), page.into()];
-                let order = "(not_after, key) > ($2, $3) ORDER BY not_after, key LIMIT $4";
-                let rows = select(db, &format!("{VALID} AND {order}"), values).await?;
+            let mut looked = 0;
+            for block in certificates::blocks_valid_at(db, at).await? {
+                let values = vec![at.into(), block.into(), i64::try_from(looks - looked).unwrap_or(i64::MAX).into()];
+                let rows = select(db, &format!("{VALID} AND block.number = $2 LIMIT $3"), values).await?;
                 hits(&rows, entry, each)?;
                 looked += rows.len() as u64;
-                match rows.last() {
-                    Some(last) if rows.len() as u64 == page => (key, not_after) = (last.read(0)?, last.read(2)?),
-                    _ => return Ok(looked),
+                if looked == looks {
+                    break;
                 }
             }
+            return Ok(looked);
         }
     };
     let Some((kind, name)) = holder else { return Ok(0) };
@@ -413,24 +411,18 @@ pub(super) async fn hits_holder(
         holder.map_or((HolderKind::Issuer, "server"), |holder| (holder.kind().into(), holder.name().as_str()));
     let values = vec![at.into(), (kind as i64).into(), name.into()];
     let mut hit = false;
-    let rows = select(db, &format!("{VALID_OF_HOLDERS} AND kind = $2 AND name = $3"), values).await?;
+    let rows = select(db, &format!("{VALID} AND kind = $2 AND name = $3"), values).await?;
     hits(&rows, entry, &mut |_| hit = true)?;
     Ok(hit)
 }
 
-/// How many certificates are valid at `at` or later, counted up to `most`.
-pub(super) async fn count_valid(db: &Db, at: Timestamp, most: u64) -> Result<u64, DbError> {
-    let sql = "SELECT count(*) FROM (SELECT key FROM certificate WHERE not_after >= $1 LIMIT $2) AS valid";
-    db.row(sql, vec![at.into(), most.into()]).await?.map_or(Ok(0), |row| row.read(0))
-}
-
 async fn select(db: &Db, from: &str, values: Vec<Value>) -> Result<Vec<Row>, DbError> {
-    db.rows(format!("SELECT key, der, certificate.not_after FROM {from}"), values).await
+    db.rows(format!("SELECT der FROM {from}"), values).await
 }
 
 fn hits(rows: &[Row], entry: &Revocation, each: &mut (dyn FnMut(Certificate) + Send)) -> Result<(), DbError> {
     for row in rows {
-        let der: Vec<u8> = row.read(1)?;
+        let der: Vec<u8> = row.read(0)?;
         let certificate = Leaf::read(&der).map_err(DbError::Certificate)?.into_certificate();
         if entry.hits(&certificate) {
             each(certificate);
@@ -444,8 +436,4 @@ async fn holder_of(db: &Db, place: &str, id: Value) -> Result<Option<(i64, Strin
     row.map(|row| Ok((row.read(0)?, row.read(1)?))).transpose()
 }
 
-/// What is valid at `$1` or later, and what of that descends from another.
-const VALID: &str = "certificate WHERE not_after >= $1";
 const VALID_DELEGATED: &str = "certificate WHERE not_after >= $1 AND delegated = 1";
-/// Rows read at once.
-const PAGE: u64 = 5000;
