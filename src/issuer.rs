@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::issuance::{self, Issuance, Outcome, Wish, renew_after, spread};
 use crate::metrics::Counts;
-use crate::random::Random;
+use crate::random::Stock;
 use crate::refusal::{Code, Refusal};
 use crate::registry::{self, FirstToken, Registry};
 use crate::revocation::{
@@ -38,6 +38,7 @@ pub struct Issuer {
     config: Config,
     clock: Arc<dyn Clock>,
     rng: SystemRandom,
+    ids: Arc<Stock>,
     store: Store,
     authorities: Arc<Authorities>,
     attestors: Attestors,
@@ -67,6 +68,7 @@ impl Issuer {
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, Publisher, Herald), StartError> {
         let (rng, now) = (SystemRandom::new(), clock.now());
+        let ids = Arc::new(Stock::new(Arc::new(rng.clone())));
         let status: StatusUrl = config.status_url.to_string().parse().map_err(StartError::Status)?;
         let seal = Seal::open(&config.seal)?;
         let nonce_key = seal.nonce_key(config.trust_domain.as_str(), store.state().position().epoch)?;
@@ -95,11 +97,12 @@ impl Issuer {
             trust_domain: config.trust_domain.clone(),
             ttl: config.ttl,
             store: store.clone(),
-            rng: Arc::new(rng.clone()),
+            ids: ids.clone(),
         });
         let registry = Registry {
             store: store.clone(),
             rng: Arc::new(rng.clone()),
+            ids: ids.clone(),
             public_url: config.public_url.clone(),
             root_pin: root_pin(authorities.root().der()),
             dns_suffixes: config.dns_suffixes.clone(),
@@ -120,6 +123,7 @@ impl Issuer {
             config,
             clock,
             rng,
+            ids,
             store,
             authorities,
             attestors,
@@ -162,7 +166,7 @@ impl Issuer {
     /// # Errors
     /// No randomness.
     pub fn request_id(&self) -> Result<RequestId, Refusal> {
-        self.rng.uuid(self.now()).map(RequestId::new)
+        self.ids.uuid(self.now()).map(RequestId::new)
     }
 
     /// The records, for reading.

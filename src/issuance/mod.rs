@@ -8,14 +8,14 @@ use std::sync::Arc;
 use chancery_api::{Issued, IssuedCertificate, Subject};
 use chancery_ca::{Claims, CsrRefused, KeyPolicy, Linted, Signed, SubjectKey, inspect_csr};
 use chancery_identity::{
-    Actor, Grant, Instance, KeyId, Lineage, Principal, RequestId, ScopeSet, Serial, SpiffeId, Timestamp, TrustDomain,
+    Actor, Grant, GrantId, Instance, KeyId, Lineage, Principal, RequestId, ScopeSet, Serial, SpiffeId, Timestamp,
+    TrustDomain,
 };
-use ring::rand::SecureRandom;
 
 use crate::attest::{Attested, Basis};
 use crate::authority::{Authorities, Issuing};
 use crate::config::Ttl;
-use crate::random::Random;
+use crate::random::Stock;
 use crate::refusal::{Code, Refusal};
 use crate::store::{self, Cause, CommitError, Committed, Issue, IssueOwn, Refused, Renew, Store};
 
@@ -48,7 +48,7 @@ pub struct Issuance {
     trust_domain: TrustDomain,
     ttl: Ttl,
     store: Store,
-    rng: Arc<dyn SecureRandom + Send + Sync>,
+    ids: Arc<Stock>,
     bundle_pem: String,
 }
 
@@ -64,16 +64,16 @@ pub struct Parts {
     pub ttl: Ttl,
     /// Where it is recorded.
     pub store: Store,
-    /// Serials, ids, spread.
-    pub rng: Arc<dyn SecureRandom + Send + Sync>,
+    /// Serials and ids.
+    pub(crate) ids: Arc<Stock>,
 }
 
 impl Issuance {
     /// With its authorities.
     pub fn new(parts: Parts) -> Self {
-        let Parts { authorities, keys, trust_domain, ttl, store, rng } = parts;
+        let Parts { authorities, keys, trust_domain, ttl, store, ids } = parts;
         let bundle_pem = pem("CERTIFICATE", authorities.root().der());
-        Self { authorities, keys, trust_domain, ttl, store, rng, bundle_pem }
+        Self { authorities, keys, trust_domain, ttl, store, ids, bundle_pem }
     }
 
     /// Takes the key out of a request in PEM.
@@ -162,7 +162,7 @@ impl Issuance {
             dns_names,
             not_after: now + self.ttl.leaf,
         };
-        let planned = issuing.profile().plan(key, claims, self.rng.serial(now)?, now).map_err(refused_plan)?;
+        let planned = issuing.profile().plan(key, claims, self.ids.serial(now)?, now).map_err(refused_plan)?;
         let signed = sign(&issuing, planned.lint().map_err(|findings| unfit(&findings))?).await?;
         let committed = self.store.commit(IssueOwn { signed }).await?;
         Ok(committed.map(|issued| [issued.der.to_vec(), issuing.certificate().der().to_vec()]))
@@ -175,9 +175,8 @@ impl Issuance {
             return Err(Refusal::new(Code::NotReady, detail).after(1));
         }
         let (spiffe_id, lineage) = self.identity(granted, now)?;
-        let (id, serial) = self.rng.grant_and_serial(now)?;
         let grant = Grant {
-            id,
+            id: GrantId::new(self.ids.uuid(now)?),
             name: granted.attested.subject.name().clone(),
             revision: granted.record.revision(),
             owner: granted.record.owner().clone(),
@@ -201,7 +200,7 @@ impl Issuance {
             dns_names: granted.record.dns_names(),
             not_after: granted.not_after,
         };
-        let planned = issuing.profile().plan(key, claims, serial, now).map_err(refused_plan)?;
+        let planned = issuing.profile().plan(key, claims, self.ids.serial(now)?, now).map_err(refused_plan)?;
         if let Some(entry) = self.store.state().blocking(planned.certificate()) {
             return Err(Refusal::stopped(&entry));
         }
@@ -215,14 +214,14 @@ impl Issuance {
             let none = || Refusal::new(Code::WrongCaller, "a certificate without a grant is not renewed");
             return Ok((previous.spiffe_id.clone(), lineage.ok_or_else(none)?));
         }
-        let id = self.rng.uuid(now)?;
+        let id = self.ids.uuid(now)?;
         let spiffe_id = match &granted.attested.subject {
             Subject::Agent(name) if granted.record.shared() => self.trust_domain.shared(name),
             Subject::Agent(name) => self.trust_domain.agent(name, Instance::new(id)),
             Subject::Service(name) => self.trust_domain.service(name),
             Subject::Admin(name) => self.trust_domain.admin(name),
         };
-        Ok((spiffe_id, Lineage::new(self.rng.uuid(now)?)))
+        Ok((spiffe_id, Lineage::new(self.ids.uuid(now)?)))
     }
 
     /// The authority that signed what is answered: not the one of now where an answer is given again.

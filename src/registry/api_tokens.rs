@@ -40,7 +40,7 @@ impl Registry {
         }
         let secret = format!("cht_{}", hex(&self.rng.bytes::<32>()?));
         let token = ApiToken {
-            id: TokenId::new(self.rng.uuid(now)?),
+            id: TokenId::new(self.ids.uuid(now)?),
             description: new.description,
             access: new.access,
             expires_at: now + ttl,

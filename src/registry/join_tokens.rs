@@ -59,7 +59,7 @@ impl Registry {
         }
         let secret = JoinSecret::from_bytes(self.rng.bytes()?);
         let token = JoinToken {
-            id: JoinTokenId::new(self.rng.uuid(now)?),
+            id: JoinTokenId::new(self.ids.uuid(now)?),
             subject: new.subject,
             uses: new.uses,
             used: 0,

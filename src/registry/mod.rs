@@ -15,6 +15,7 @@ use chancery_identity::{Principal, SpiffeId};
 use ring::rand::SecureRandom;
 
 use crate::config::{LEAF_TTL_MIN, Url, text};
+use crate::random::Stock;
 use crate::refusal::{Code, Refusal};
 use crate::store::{Committed, Registered, Store};
 
@@ -24,6 +25,7 @@ pub use first_administrator::FirstToken;
 pub struct Registry {
     pub(crate) store: Store,
     pub(crate) rng: Arc<dyn SecureRandom + Send + Sync>,
+    pub(crate) ids: Arc<Stock>,
     pub(crate) public_url: Url,
     pub(crate) root_pin: RootPin,
     pub(crate) dns_suffixes: Vec<String>,
