@@ -118,7 +118,8 @@ pub(super) async fn count(db: &Db, query: &Query) -> Result<u64, DbError> {
 }
 
 pub(super) fn found_by(select: &str, query: &Query) -> (String, Vec<Value>) {
-    let from = if query.holder.is_some() { OF_HOLDERS } else { "certificate WHERE 1 = 1" };
+    let by_blocks = query.holder.is_some() || query.unexpired_at.is_some();
+    let from = if by_blocks { IN_BLOCKS } else { "certificate WHERE 1 = 1" };
     let mut sql = format!("{select} FROM {from}");
     let mut values: Vec<Value> = Vec::new();
     let mut and = |condition: &str, value: Value| {
@@ -130,7 +131,7 @@ pub(super) fn found_by(select: &str, query: &Query) -> (String, Vec<Value>) {
         and(" AND name = $$", holder.name().into());
     }
     if let Some(at) = query.unexpired_at {
-        and(" AND certificate.not_after >= $$", at.into());
+        and(" AND block.not_after >= $$ AND certificate.not_after >= $$", at.into());
     }
     if let Some(at) = query.issued_after {
         // Serials begin with their time, so the index over them is one over time.
@@ -198,9 +199,9 @@ const BY_SERIAL: &str = "SELECT key, der, log_index, log_entry.at, (SELECT epoch
 
 /// Certificates in a row of `certificate_block`; stands in the migrations too.
 const BLOCK: u64 = 1024;
-/// What holders have; conditions on kind and name follow. Each block is one look into the index: CROSS is what tells SQLite, and
-/// the plus, as it takes an index over an expression for what has no type alone.
-const OF_HOLDERS: &str = "certificate_block AS block CROSS JOIN certificate WHERE key / 1024 = +block.number";
+/// Block by block; conditions on kind and name, or on both ends, follow. Each block is one look into the index: CROSS is what tells
+/// SQLite, and the plus, as it takes an index over an expression for what has no type alone.
+const IN_BLOCKS: &str = "certificate_block AS block CROSS JOIN certificate WHERE key / 1024 = +block.number";
 /// What of all is valid at `$1` or later; conditions may follow.
 pub(super) const VALID: &str = "certificate_block AS block CROSS JOIN certificate \
     WHERE key / 1024 = +block.number AND block.not_after >= $1 AND certificate.not_after >= $1";

@@ -147,6 +147,7 @@ const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 #[cfg(test)]
 mod tests {
     use chancery_api::Subject;
+    use chancery_identity::Timestamp;
 
     use super::super::certificates::{Query, VALID, found_by};
     use super::super::db::Db;
@@ -162,6 +163,7 @@ mod tests {
         let mut transaction = db.begin().await.unwrap();
         let size = transaction.rows_at_once();
         let of_one = Query { holder: Some(Subject::Admin("ana".parse().unwrap())), ..Query::default() };
+        let unexpired = Query { unexpired_at: Some(Timestamp::default()), ..Query::default() };
         let texts = [
             lineages::RENEW.compose(size),
             tokens::COUNT.compose(size),
@@ -174,6 +176,7 @@ mod tests {
             format!("SELECT der FROM {VALID} AND block.number = $2").into(),
             format!("SELECT key FROM {VALID}").into(),
             found_by("SELECT key", &Query { before: Some(9), ..of_one }).0.into(),
+            found_by("SELECT key", &unexpired).0.into(),
         ];
         for text in texts {
             let plan = transaction.rows(format!("EXPLAIN QUERY PLAN {text}"), Vec::new()).await.unwrap();

@@ -208,6 +208,10 @@ conformance! {
         let hit = world.store.hit_by(&entry, world.clock.now()).await.unwrap();
         assert_eq!(hit.iter().map(|hit| hit.serial).collect::<BTreeSet<_>>(), issued.iter().map(|one| one.serial).collect());
 
+        let unexpired = |holder| Query { holder, unexpired_at: Some(world.clock.now()), ..Query::default() };
+        let count = async |query: Query| world.store.count_certificates(&query).await.unwrap();
+        assert_eq!((count(unexpired(None)).await, count(unexpired(of_bot.holder.clone())).await), (5, 4));
+
         // What lasts longest in a block counts, not what came last.
         world.database.tamper("UPDATE head SET certificate = 2").await;
         own(&world, 180).await;
@@ -218,6 +222,8 @@ conformance! {
         assert!(valid(&world).await);
         world.clock.advance(Duration::from_secs(3500));
         assert!(!valid(&world).await);
+        let unexpired = Query { unexpired_at: Some(world.clock.now()), ..Query::default() };
+        assert_eq!(world.store.certificates(&unexpired, 10).await.unwrap(), []);
     }
 
     async fn what_is_over_is_purged(world) {
